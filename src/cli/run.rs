@@ -1,0 +1,116 @@
+//! `fallgate run`: start, obey signals, drain.
+
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{FAILED, OK, USAGE, complain};
+use crate::{
+    config::Config,
+    gateway::{Gateway, StartError},
+    telemetry::logging::{self, LevelHandle},
+};
+
+pub(super) fn run(path: &Path) -> u8 {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return USAGE;
+        }
+    };
+    let level = logging::init(config.log.level);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return FAILED;
+        }
+    };
+    runtime.block_on(serve(path, config, level))
+}
+
+async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&error);
+            return FAILED;
+        }
+    };
+    let gateway = match Gateway::start(config, Some(level)).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            complain(&error);
+            return if matches!(error, StartError::Build(_)) { USAGE } else { FAILED };
+        }
+    };
+    for (listener, address) in gateway.addresses().await {
+        tracing::info!(listener, %address, "Listening.");
+    }
+    if let Some(address) = gateway.admin_address() {
+        tracing::info!(%address, "Admin is open.");
+    }
+    loop {
+        tokio::select! {
+            _ = signals.reload.recv() => reload(&gateway, path).await,
+            _ = signals.reopen.recv() => gateway.reopen_logs(),
+            () = signals.stop.recv() => break,
+        }
+    }
+    tracing::info!(sessions = gateway.sessions(), "Draining.");
+    let hurry = std::pin::pin!(signals.stop.recv());
+    gateway.drain(hurry).await;
+    tracing::info!("Stopped.");
+    OK
+}
+
+async fn reload(gateway: &Gateway, path: &Path) {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            gateway.note_rejected_reload();
+            tracing::error!(%error, "The new config is rejected; nothing has changed.");
+            return;
+        }
+    };
+    match gateway.reload(config).await {
+        Ok(kept) if kept.is_empty() => tracing::info!("The new config is applied."),
+        Ok(kept) => tracing::warn!(
+            restart_needed_for = kept.join(", "),
+            "The new config is applied but for what needs a restart."
+        ),
+        Err(error) => tracing::error!(%error, "The new config is rejected; nothing has changed."),
+    }
+}
+
+struct Signals {
+    reload: Signal,
+    reopen: Signal,
+    stop: Stop,
+}
+
+/// SIGTERM, or Ctrl-C at a terminal.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            reload: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            stop: Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? },
+        })
+    }
+}
+
+impl Stop {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

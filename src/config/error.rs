@@ -1,0 +1,84 @@
+//! What is wrong with a configuration: every problem at once, each with its place and, where there is one, a way out.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file was read and is wrong in at least one place.
+    #[error("{}", render(problems, file.as_ref()))]
+    Invalid {
+        /// Everything that is wrong; never empty.
+        problems: Vec<Problem>,
+        /// The file as it was named; `None` when the text did not come from a file.
+        file: Option<PathBuf>,
+    },
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The place, such as `listeners[fallback-https].upstream`; a line and column for broken YAML; empty for the whole file.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+    /// What would be right.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a hint.
+    pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), hint: None }
+    }
+
+    /// The same problem with this hint, if there is one.
+    pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn render(problems: &[Problem], file: Option<&PathBuf>) -> String {
+    let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let noun = if problems.len() == 1 { "problem" } else { "problems" };
+    let place = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
+    lines.push(format!("{} {noun}{place}", problems.len()));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_listed_and_counted() {
+        let problems =
+            vec![Problem::new("a.b", "wrong").hint("do c".to_owned()), Problem::new("", "the file is empty")];
+        let error = ConfigError::Invalid { problems, file: Some("gate.yaml".into()) };
+        assert_eq!(error.to_string(), "a.b: wrong\n  hint: do c\nthe file is empty\n2 problems in gate.yaml");
+    }
+}

@@ -1,0 +1,178 @@
+//! The checks behind the `format` words of the schema: one text in, and why it will not do.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::units::{parse_duration, parse_size};
+
+/// The longest name, so that it stays a readable metric label.
+const MAX_NAME: usize = 63;
+
+/// Why a text will not do.
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+/// Whether `text` has this format; an unknown format accepts everything, as JSON Schema has it.
+pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
+    match format {
+        "duration" => duration(text).map(|_| ()),
+        "positive-duration" if duration(text)?.is_zero() => refuse(format!("{text:?} must be above zero"), None),
+        "positive-duration" => Ok(()),
+        "size" => match parse_size(text) {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(error.to_string(), Some(&error.hint())),
+        },
+        "socket-address" => socket_address(text),
+        "name" => name(text),
+        "host" => host(text),
+        "file" if text.is_empty() => refuse("the file name is empty".to_owned(), None),
+        "url-path" => url_path(text),
+        _ => Ok(()),
+    }
+}
+
+/// What a text of this format looks like, for `expected ...`.
+pub(super) fn describe(format: &str) -> &'static str {
+    match format {
+        "duration" | "positive-duration" => "a duration such as \"30s\"",
+        "size" => "a size such as \"4MiB\"",
+        "socket-address" => "an IP address with its port such as \"0.0.0.0:8443\"",
+        "name" => "a name",
+        "host" => "an IP address or a DNS name",
+        "file" => "a file name",
+        "url-path" => "a path such as \"/\"",
+        _ => "a text",
+    }
+}
+
+/// Whether `text` may name something: it becomes a metric label.
+pub(super) fn is_name(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    text.len() <= MAX_NAME && text.chars().all(inside) && !text.starts_with(['_', '-']) && !text.is_empty()
+}
+
+fn refuse<T>(message: String, hint: Option<&str>) -> Result<T, Refusal> {
+    Err(Refusal { message, hint: hint.map(str::to_owned) })
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, Refusal> {
+    parse_duration(text).map_err(|error| Refusal { message: error.to_string(), hint: Some(error.hint()) })
+}
+
+fn socket_address(text: &str) -> Result<(), Refusal> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        let example = if text.contains(':') { format!("[{text}]:8443") } else { format!("{text}:8443") };
+        return Err(Refusal { message: format!("{text:?} has no port"), hint: Some(format!("write {example:?}")) });
+    }
+    let hint = match text.rsplit_once(':') {
+        Some(("" | "*", port)) if port.parse::<u16>().is_ok() => {
+            format!("write \"0.0.0.0:{port}\" for all IPv4 addresses, \"[::]:{port}\" for IPv6")
+        }
+        Some(("localhost", port)) if port.parse::<u16>().is_ok() => {
+            format!("write \"127.0.0.1:{port}\"")
+        }
+        _ => "an IP address, a colon and a port up to 65535; no names".to_owned(),
+    };
+    Err(Refusal { message: format!("{text:?} is not an address"), hint: Some(hint) })
+}
+
+fn name(text: &str) -> Result<(), Refusal> {
+    if is_name(text) {
+        return Ok(());
+    }
+    refuse(
+        format!("{text:?} cannot be a name"),
+        Some("up to 63 of a-z, 0-9, _ and -, beginning with a letter or digit"),
+    )
+}
+
+fn host(text: &str) -> Result<(), Refusal> {
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let message = format!("{text:?} is neither an IP address nor a DNS name");
+    if text.parse::<SocketAddr>().is_ok() || text.split_once(':').is_some_and(|(h, _)| is_dns_name(h)) {
+        return refuse(message, Some("the port goes under ports, not here"));
+    }
+    if text.starts_with('[') {
+        return refuse(message, Some("write an IPv6 address without brackets"));
+    }
+    let digits_only = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+    if is_dns_name(text) && !digits_only { Ok(()) } else { refuse(message, None) }
+}
+
+/// RFC 1035 section 2.3.4 for the lengths; the underscore is allowed because container networks use it.
+fn is_dns_name(text: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let text = text.strip_suffix('.').unwrap_or(text);
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.chars().all(inside)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        })
+}
+
+fn url_path(text: &str) -> Result<(), Refusal> {
+    if !text.starts_with('/') {
+        return refuse(format!("{text:?} does not begin with a slash"), None);
+    }
+    if !text.chars().all(|c| c.is_ascii_graphic() && c != '#') {
+        return refuse(format!("{text:?} has characters that cannot stand in a path"), Some("percent-encode them"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FORMATS: [&str; 8] =
+        ["duration", "positive-duration", "size", "socket-address", "name", "host", "file", "url-path"];
+
+    #[test]
+    fn names_fit_a_metric_label() {
+        for good in ["a", "fallback-https", "0_0", &"a".repeat(63)] {
+            assert!(is_name(good), "{good:?} was refused");
+        }
+        for bad in ["", "-a", "_a", "A", "a b", "ü", "a.b", &"a".repeat(64)] {
+            assert!(!is_name(bad), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        for good in ["10.0.0.1", "::1", "n1", "n1.example.com.", "node_1"] {
+            assert!(check("host", good).is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "10.0.0.1:80", "n1:80", "[::1]", "10.0.0", "10.0.0.256", "a..b", "-a", "a b"] {
+            assert!(check("host", bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_address_without_its_port_is_completed() {
+        let hint = |text| check("socket-address", text).err().and_then(|refusal| refusal.hint);
+        assert_eq!(hint("10.0.0.1").as_deref(), Some("write \"10.0.0.1:8443\""));
+        assert_eq!(hint("::1").as_deref(), Some("write \"[::1]:8443\""));
+        assert_eq!(hint("localhost:80").as_deref(), Some("write \"127.0.0.1:80\""));
+        assert!(check("socket-address", "[::]:0").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_check_panic(text in any::<String>(), near in "[a0.:\\[\\]*/-]{0,20}") {
+            for format in FORMATS {
+                let _ = check(format, &text);
+                let _ = check(format, &near);
+            }
+        }
+    }
+}

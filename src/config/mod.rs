@@ -1,0 +1,133 @@
+//! The configuration file: its types, their defaults, and everything that can be wrong with it.
+//!
+//! A [`Config`] comes only from [`Config::load`] and [`Config::from_yaml`], so having one means that it is valid. The way
+//! there: YAML is read to a tree; the tree is walked against the JSON Schema of the types, which finds every unknown key,
+//! missing key, wrong type, unit and word, and expands `${NAME}`; only then do the types take it; at last come the rules that
+//! no schema can say. Each step reports all it finds, and a step begins only when the one before found nothing.
+//!
+//! A new key is a field with its doc sentence and default, its line in the reference file, and a rule in `validate` if it has
+//! one. This room opens no file but the configuration file itself and knows nothing of what the keys bring about.
+
+mod env;
+mod error;
+mod format;
+mod leaf;
+mod listener;
+mod process;
+mod schema;
+mod shape;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod tls;
+pub mod units;
+mod upstream;
+mod validate;
+mod yaml;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use error::{ConfigError, Problem};
+pub use listener::{
+    AdmissionConfig, BindClient, ListenerConfig, PersistentConnection, Protocol, TokenKind, TokenLevel, UnknownSession,
+};
+pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LimitsConfig, LogConfig, LogLevel, TimeoutsConfig};
+pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
+pub use upstream::{Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, PortsConfig, UpstreamConfig, WhenAllDown};
+
+/// A valid configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "fallgate configuration")]
+pub struct Config {
+    /// The version of this form of configuration; required, always 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Where clients connect; required, at least one.
+    #[schemars(length(min = 1))]
+    pub listeners: Vec<ListenerConfig>,
+    /// The groups of nodes behind the gateway; required, at least one.
+    #[schemars(length(min = 1))]
+    pub upstreams: Vec<UpstreamConfig>,
+    /// How much is served at once.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// How long things may take.
+    #[serde(default)]
+    pub timeouts: TimeoutsConfig,
+    /// Where the line about each session goes.
+    #[serde(default)]
+    pub access_log: AccessLogConfig,
+    /// What the gateway says about itself.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// The operator's own door.
+    #[serde(default)]
+    pub admin: AdminConfig,
+}
+
+impl Config {
+    /// Reads a configuration file; file names in it are relative to its folder.
+    ///
+    /// # Errors
+    /// The file cannot be read, or anything in it is wrong; then all of it is reported.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        read(&text, base, &environment)
+            .map_err(|problems| ConfigError::Invalid { problems, file: Some(path.to_owned()) })
+    }
+
+    /// Reads a configuration from its text; file names in it are relative to `base`.
+    ///
+    /// # Errors
+    /// Anything in it is wrong; then all of it is reported.
+    pub fn from_yaml(text: &str, base: &Path) -> Result<Self, ConfigError> {
+        read(text, base, &environment).map_err(|problems| ConfigError::Invalid { problems, file: None })
+    }
+
+    /// The JSON Schema of a configuration file, for editors and other tools.
+    #[must_use]
+    pub fn schema() -> Value {
+        schema::generate()
+    }
+
+    /// Makes relative file names relative to `base`.
+    fn resolve(&mut self, base: &Path) {
+        for listener in &mut self.listeners {
+            if let Some(tls) = &mut listener.tls {
+                tls.resolve(base);
+            }
+        }
+        self.access_log.resolve(base);
+    }
+}
+
+/// The whole way from text to a valid configuration.
+fn read(text: &str, base: &Path, lookup: env::Lookup<'_>) -> Result<Config, Vec<Problem>> {
+    let mut tree = yaml::parse(text).map_err(|problem| vec![problem])?;
+    if tree.is_null() {
+        return Err(vec![
+            Problem::new("", "the configuration is empty")
+                .hint("begin with version: 1, listeners and upstreams".to_owned()),
+        ]);
+    }
+    none_of(shape::check(&schema::generate(), &mut tree, lookup))?;
+    let mut config: Config = serde_json::from_value(tree).map_err(|error| vec![Problem::new("", error.to_string())])?;
+    none_of(validate::validate(&config))?;
+    config.resolve(base);
+    Ok(config)
+}
+
+fn none_of(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,156 @@
+//! The sections that hold for the whole process: `limits`, `timeouts`, `access_log`, `log` and `admin`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::leaf;
+
+/// How much is served at once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Client connections open at once over all listeners; default 10000, at least 1. The next one is refused.
+    #[schemars(range(min = 1))]
+    pub max_connections: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { max_connections: 10_000 }
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeoutsConfig {
+    /// Opening a connection to a node; default 5s, above zero. Then the node counts as not reached.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub connect: Duration,
+    /// The TLS handshake of a client; default 10s, above zero. Then the connection is closed.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub tls_handshake: Duration,
+    /// From the first byte of a request to the end of its head; default 10s, above zero. Then the connection is closed.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub request_head: Duration,
+    /// A body in either direction without a byte; default 60s, above zero. Then the exchange is broken off.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub body_idle: Duration,
+    /// A client connection between two requests outside a session; default 60s, above zero. Then it is closed.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub keep_alive: Duration,
+    /// A session without a request; default 30m, above zero. Then it is forgotten and its connection closed.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub session_idle: Duration,
+    /// From being told to stop to closing the listeners, while readiness is already denied; default 0s.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::any")]
+    pub pre_drain: Duration,
+    /// How long running sessions may go on after the listeners closed; default 24h. Then they are cut, with 0s at once.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::any")]
+    pub drain: Duration,
+}
+
+impl Default for TimeoutsConfig {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            tls_handshake: Duration::from_secs(10),
+            request_head: Duration::from_secs(10),
+            body_idle: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(60),
+            session_idle: Duration::from_mins(30),
+            pre_drain: Duration::ZERO,
+            drain: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Where the line about each session goes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogConfig {
+    /// How a line is written; default `json`.
+    pub format: AccessLogFormat,
+    /// `stdout`, `stderr`, `off` or the name of a file; default `stdout`.
+    #[schemars(schema_with = "leaf::file")]
+    pub path: String,
+}
+
+impl AccessLogConfig {
+    /// Makes a relative file name relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path) {
+        if !matches!(self.path.as_str(), "stdout" | "stderr" | "off") {
+            // Only a folder name that is not UTF-8 can lose anything here.
+            self.path = base.join(&self.path).to_string_lossy().into_owned();
+        }
+    }
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        Self { format: AccessLogFormat::Json, path: "stdout".to_owned() }
+    }
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+}
+
+/// What the gateway says about itself, on stderr.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// The least important lines that are written; default `info`.
+    pub level: LogLevel,
+}
+
+/// How important a line is, from the most important down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// An operator must act.
+    Error,
+    /// Served, but not as it should be.
+    Warn,
+    /// What happened.
+    #[default]
+    Info,
+    /// Why it happened.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// The operator's own door: health, metrics and state.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// The IP address and port of the admin door, never that of a listener; default `127.0.0.1:9180`, `off` for none.
+    #[serde(with = "leaf::address_or_off")]
+    #[schemars(schema_with = "leaf::address_or_off::schema")]
+    pub address: Option<SocketAddr>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))) }
+    }
+}

@@ -1,0 +1,244 @@
+//! Tests of the whole way: the reference file, the schema, and the exact text of every kind of problem.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::schema::Alternatives;
+use super::*;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn no_variables(_: &str) -> Option<String> {
+    None
+}
+
+fn minimal_tree() -> Value {
+    yaml::parse(&std::fs::read_to_string(repository("config/minimal.yaml")).unwrap()).unwrap()
+}
+
+fn reference_tree() -> Value {
+    yaml::parse(&std::fs::read_to_string(repository("config/fallgate.yaml")).unwrap()).unwrap()
+}
+
+/// JSON is YAML too.
+fn accept(tree: &Value) -> Result<Config, Vec<Problem>> {
+    read(&tree.to_string(), Path::new("/etc/fallgate"), &no_variables)
+}
+
+#[test]
+fn the_reference_states_the_defaults() {
+    let config = Config::load(&repository("config/fallgate.yaml")).unwrap();
+    let minimal = Config::load(&repository("config/minimal.yaml")).unwrap();
+    assert_eq!(config.limits, LimitsConfig::default());
+    assert_eq!(config.timeouts, TimeoutsConfig::default());
+    assert_eq!(config.access_log, AccessLogConfig::default());
+    assert_eq!(config.log, LogConfig::default());
+    assert_eq!(config.admin, AdminConfig::default());
+    let (said, unsaid) = (&config.listeners[0], &minimal.listeners[0]);
+    assert_eq!(said.persistence(), unsaid.persistence());
+    assert_eq!(ListenerConfig { persistent_connection: None, ..said.clone() }, *unsaid);
+    assert_eq!(config.upstreams[0], minimal.upstreams[0]);
+    assert_eq!(config.upstreams[1].health_check.http, Some(HttpCheckConfig::default()));
+}
+
+#[test]
+fn the_defaults_are_these() {
+    let config = accept(&minimal_tree()).unwrap();
+    let node = &config.upstreams[0].nodes[0];
+    assert_eq!((node.weight, node.max_sessions, node.max_pending), (1, None, Some(16)));
+    assert_eq!(config.limits.max_connections, 10_000);
+    assert_eq!(config.timeouts.session_idle, Duration::from_secs(1800));
+    assert_eq!(config.timeouts.drain, Duration::from_secs(86_400));
+    assert_eq!(config.admin.address, Some("127.0.0.1:9180".parse().unwrap()));
+    assert_eq!(config.listeners[0].persistence(), PersistentConnection::Force);
+    assert_eq!(config.listeners[0].tls.as_ref().unwrap().min_version, TlsVersion::V1_2);
+}
+
+#[test]
+fn the_schema_and_the_reference_have_the_same_keys() {
+    let schema = Config::schema();
+    let mut known = BTreeSet::new();
+    schema_keys(&schema, &schema, "", &mut known);
+    let mut shown = BTreeSet::new();
+    tree_keys(&reference_tree(), "", &mut shown);
+    assert_eq!(known, shown);
+}
+
+#[test]
+fn every_key_of_the_schema_is_described() {
+    let schema = Config::schema();
+    let mut known = BTreeSet::new();
+    let bare = schema_keys(&schema, &schema, "", &mut known);
+    assert!(bare.is_empty(), "no description: {bare:?}");
+}
+
+#[test]
+fn a_configuration_survives_being_written_and_read() {
+    let config = Config::load(&repository("config/fallgate.yaml")).unwrap();
+    let again = accept(&serde_json::to_value(&config).unwrap()).unwrap();
+    assert_eq!(config, again);
+}
+
+#[test]
+fn file_names_start_from_the_folder_of_the_configuration() {
+    let mut tree = minimal_tree();
+    tree["access_log"] = json!({ "path": "access.log" });
+    tree["listeners"][0]["tls"]["key_file"] = json!("/run/keys/tls.key");
+    let config = accept(&tree).unwrap();
+    let certificate = &config.listeners[0].tls.as_ref().unwrap().certificates()[0];
+    assert_eq!(certificate.cert_file, Path::new("/etc/fallgate/tls.crt"));
+    assert_eq!(certificate.key_file, Path::new("/run/keys/tls.key"));
+    assert_eq!(config.access_log.path, "/etc/fallgate/access.log");
+}
+
+#[test]
+fn variables_are_expanded_into_texts_and_numbers() {
+    let mut tree = minimal_tree();
+    tree["upstreams"][0]["nodes"][0]["host"] = json!("${NODE}.example");
+    tree["upstreams"][0]["nodes"][0]["weight"] = json!("${WEIGHT:-7}");
+    tree["upstreams"][0]["nodes"][0]["max_sessions"] = json!("${SESSIONS:-off}");
+    tree["timeouts"] = json!({ "connect": "${CONNECT}ms" });
+    let lookup = |name: &str| match name {
+        "NODE" => Some("n1".to_owned()),
+        "CONNECT" => Some("250".to_owned()),
+        _ => None,
+    };
+    let config = read(&tree.to_string(), Path::new(""), &lookup).unwrap();
+    let node = &config.upstreams[0].nodes[0];
+    assert_eq!((node.host.as_str(), node.weight, node.max_sessions), ("n1.example", 7, None));
+    assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+}
+
+#[test]
+fn ports_left_to_the_system_never_clash() {
+    let mut tree = minimal_tree();
+    let mut second = tree["listeners"][0].clone();
+    second["name"] = json!("second");
+    tree["listeners"].as_array_mut().unwrap().push(second);
+    tree["listeners"][0]["address"] = json!("127.0.0.1:0");
+    tree["listeners"][1]["address"] = json!("127.0.0.1:0");
+    tree["admin"] = json!({ "address": "127.0.0.1:0" });
+    accept(&tree).unwrap();
+    tree["admin"] = json!({ "address": "off" });
+    assert_eq!(accept(&tree).unwrap().admin.address, None);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nowhere/gate.yaml")).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read /nowhere/gate.yaml: "), "{error}");
+}
+
+/// `FALLGATE_BLESS=1` writes the expected texts anew.
+#[test]
+fn every_bad_configuration_is_told_exactly() {
+    let folder = repository("tests/it/config/bad");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        seen += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let problems = read(&text, &folder, &no_variables).unwrap_err();
+        let file = path.file_name().map(PathBuf::from);
+        let told = format!("{}\n", ConfigError::Invalid { problems, file });
+        let golden = path.with_extension("txt");
+        if std::env::var_os("FALLGATE_BLESS").is_some() {
+            std::fs::write(&golden, &told).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(told, expected, "{}", path.display());
+    }
+    assert!(seen >= 10, "only {seen} bad configurations in {}", folder.display());
+}
+
+/// A leaf of any kind, near to what is right at some place.
+fn leaf() -> impl Strategy<Value = Value> {
+    let words = ["off", "", "5s", "0s", "1.2", "stdout", "10.0.0.1:80", "n1", "${A}", "${A:-5}", "/"];
+    prop_oneof![
+        Just(json!(null)),
+        Just(json!([])),
+        Just(json!({})),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0..70_000u32).prop_map(Value::from),
+        any::<f32>().prop_map(Value::from),
+        prop::sample::select(words.to_vec()).prop_map(Value::from),
+        ".{0,10}".prop_map(Value::from),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_the_walk_lets_through_the_types_take(place in any::<prop::sample::Index>(), leaf in leaf()) {
+        let mut tree = reference_tree();
+        let mut places = Vec::new();
+        pointers(&tree, String::new(), &mut places);
+        *tree.pointer_mut(place.get(places.as_slice()).as_str()).unwrap() = leaf;
+        if shape::check(&Config::schema(), &mut tree, &no_variables).is_empty() {
+            let taken = serde_json::from_value::<Config>(tree.clone());
+            prop_assert!(taken.is_ok(), "{:?} in {tree}", taken.err());
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        let _ = Config::from_yaml(&text, Path::new(""));
+    }
+}
+
+/// Collects the keys of a schema, lists as `[]`; hands back those without a description.
+fn schema_keys(root: &Value, schema: &Value, path: &str, into: &mut BTreeSet<String>) -> Vec<String> {
+    let alternatives = Alternatives::of(root, schema);
+    let mut bare = Vec::new();
+    if let Some(branch) = alternatives.branch_for(&json!([])) {
+        bare.extend(schema_keys(root, &branch["items"], &format!("{path}[]"), into));
+    }
+    let Some(Value::Object(fields)) = alternatives.branch_for(&json!({})).map(|b| &b["properties"]) else {
+        return bare;
+    };
+    for (key, field) in fields {
+        let place = format!("{path}.{key}");
+        bare.extend(schema_keys(root, field, &place, into));
+        if field["description"].as_str().is_none_or(str::is_empty) {
+            bare.push(place.clone());
+        }
+        into.insert(place);
+    }
+    bare
+}
+
+fn tree_keys(tree: &Value, path: &str, into: &mut BTreeSet<String>) {
+    match tree {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let place = format!("{path}.{key}");
+                tree_keys(value, &place, into);
+                into.insert(place);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| tree_keys(item, &format!("{path}[]"), into)),
+        _ => {}
+    }
+}
+
+fn pointers(tree: &Value, path: String, into: &mut Vec<String>) {
+    match tree {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| pointers(value, format!("{path}/{key}"), into));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| pointers(item, format!("{path}/{i}"), into));
+        }
+        _ => {}
+    }
+    into.push(path);
+}

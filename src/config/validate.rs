@@ -1,0 +1,132 @@
+//! What no schema can say: names that must be unique, names that must exist, keys that go together.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+
+use super::error::Problem;
+use super::shape::item_path;
+use super::suggest::did_you_mean;
+use super::{ClientAuth, Config, ListenerConfig, Protocol, TlsConfig, TokenLevel};
+
+/// Every problem of a configuration whose shape is right.
+pub(super) fn validate(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let names: Vec<_> = config.listeners.iter().map(|l| Some(l.name.clone())).collect();
+    let paths: Vec<_> = (0..names.len()).map(|i| item_path("listeners", &names, i)).collect();
+    unique("listeners", "name", config.listeners.iter().map(|l| Some(&l.name)), &mut problems);
+    addresses(config, &paths, &mut problems);
+    for (listener, path) in config.listeners.iter().zip(&paths) {
+        self::listener(config, listener, path, &mut problems);
+    }
+    upstreams(config, &mut problems);
+    problems
+}
+
+fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &mut Vec<Problem>) {
+    let known = || config.upstreams.iter().map(|upstream| upstream.name.as_str());
+    if !known().any(|name| name == listener.upstream) {
+        let hint = did_you_mean(&listener.upstream, known())
+            .unwrap_or_else(|| format!("known: {}", known().collect::<Vec<_>>().join(", ")));
+        problems.push(
+            Problem::new(format!("{path}.upstream"), format!("no upstream named {:?}", listener.upstream)).hint(hint),
+        );
+    }
+    let place = format!("{path}.tls");
+    match (listener.protocol, &listener.tls) {
+        (Protocol::Https, None) => problems.push(
+            Problem::new(place, "protocol https needs a certificate")
+                .hint("write tls: { cert_file: tls.crt, key_file: tls.key }".to_owned()),
+        ),
+        (Protocol::Http, Some(_)) => problems.push(
+            Problem::new(place, "protocol http has no TLS").hint("write protocol: https, or leave tls out".to_owned()),
+        ),
+        (Protocol::Https, Some(tls)) => self::tls(tls, &place, problems),
+        (Protocol::Http, None) => {}
+    }
+    let admission = &listener.admission;
+    if !admission.access_keys.is_empty() && admission.token != TokenLevel::Decode {
+        problems.push(
+            Problem::new(format!("{path}.admission.access_keys"), "access keys are only seen in a decoded token")
+                .hint("write token: decode, or leave access_keys out".to_owned()),
+        );
+    }
+}
+
+fn tls(tls: &TlsConfig, path: &str, problems: &mut Vec<Problem>) {
+    let single = "cert_file and key_file, or certificates: [{ cert_file, key_file }, ...]".to_owned();
+    match (&tls.cert_file, &tls.key_file, tls.certificates.as_slice()) {
+        (None, None, []) => {
+            problems.push(Problem::new(path, "there is no certificate").hint(format!("give {single}")));
+        }
+        (Some(_), Some(_), []) | (None, None, _) => {}
+        (Some(_), None, []) => {
+            problems.push(Problem::new(format!("{path}.key_file"), "cert_file needs its key_file"));
+        }
+        (None, Some(_), []) => {
+            problems.push(Problem::new(format!("{path}.cert_file"), "key_file needs its cert_file"));
+        }
+        (_, _, [_, ..]) => {
+            problems.push(Problem::new(path, "certificates are given in two ways").hint(format!("keep one: {single}")))
+        }
+    }
+    let place = format!("{path}.client_ca_file");
+    match (tls.client_auth, &tls.client_ca_file) {
+        (ClientAuth::Require, None) => problems.push(
+            Problem::new(place, "client_auth: require needs the authorities to accept")
+                .hint("give client_ca_file, or write client_auth: request".to_owned()),
+        ),
+        (ClientAuth::Off | ClientAuth::Request, Some(_)) => problems.push(
+            Problem::new(place, "without client_auth: require no certificate is verified")
+                .hint("write client_auth: require, or leave client_ca_file out".to_owned()),
+        ),
+        _ => {}
+    }
+}
+
+fn upstreams(config: &Config, problems: &mut Vec<Problem>) {
+    unique("upstreams", "name", config.upstreams.iter().map(|u| Some(&u.name)), problems);
+    let names: Vec<_> = config.upstreams.iter().map(|u| Some(u.name.clone())).collect();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        let path = format!("{}.nodes", item_path("upstreams", &names, index));
+        unique(&path, "name", upstream.nodes.iter().map(|node| Some(&node.name)), problems);
+    }
+}
+
+/// Port 0 is a different port each time, and so never the same address.
+fn addresses(config: &Config, paths: &[String], problems: &mut Vec<Problem>) {
+    let fixed = || config.listeners.iter().map(|l| Some(&l.address).filter(|a| a.port() != 0));
+    unique("listeners", "address", fixed(), problems);
+    let Some(admin) = config.admin.address.filter(|address| address.port() != 0) else {
+        return;
+    };
+    let same = fixed().zip(paths).find(|(address, _)| *address == Some(&admin));
+    if let Some((_, path)) = same {
+        problems.push(
+            Problem::new("admin.address", format!("{admin} is already the address of {path}"))
+                .hint("the admin door needs an address of its own, or off".to_owned()),
+        );
+    }
+}
+
+/// One problem for each item whose `key` an earlier item of the list has already.
+fn unique<'a, T: Display + Eq + Hash + 'a>(
+    list: &str,
+    key: &str,
+    items: impl Iterator<Item = Option<&'a T>>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut seen: HashMap<&T, usize> = HashMap::new();
+    for (index, item) in items.enumerate() {
+        let Some(item) = item else { continue };
+        match seen.get(item) {
+            Some(first) => problems.push(Problem::new(
+                format!("{list}[{index}].{key}"),
+                format!("{item} is already the {key} of {list}[{first}]"),
+            )),
+            None => {
+                seen.insert(item, index);
+            }
+        }
+    }
+}

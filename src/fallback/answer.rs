@@ -1,0 +1,104 @@
+//! The gateway's own answers: one place from reason to status, phrase and what the user reads.
+//!
+//! The client reads no body, so there is none; it needs a phrase and at least one field; and of a
+//! refused start it shows the text that belongs to the number in `x-real-mgmt-error`, while a bare
+//! 503 would send its user to look at port and firewall (docs/protocol.md, "Answers").
+
+use crate::telemetry::{Operation, Reason};
+
+/// An answer before it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The number that makes a start's user read the right text.
+    pub management_error: Option<u8>,
+}
+
+/// "Insufficient permissions".
+const PERMISSIONS: u8 = 5;
+/// "Internal error".
+const INTERNAL: u8 = 11;
+/// "Authentication failure".
+const AUTHENTICATION: u8 = 19;
+/// "Authorization failure".
+const AUTHORIZATION: u8 = 37;
+/// "Peer aborted session".
+const PEER_ABORTED: u8 = 39;
+/// "Data transfer stalled, timed out".
+const STALLED: u8 = 40;
+
+/// What a reason is answered with.
+pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
+    use Reason::*;
+    let (status, number) = match reason {
+        BadHead | BadRequest | BadName | BadStart => (400, INTERNAL),
+        HeadTooLarge => (431, INTERNAL),
+        HeadTimeout => (408, STALLED),
+        NotFound => (404, INTERNAL),
+        MethodNotAllowed => (405, INTERNAL),
+        TokenMissing => (403, AUTHENTICATION),
+        TokenShape | TokenKind | TokenExpired | AccessKey => (403, AUTHORIZATION),
+        SessionMismatch | SessionLive | UnknownSession | ClientMismatch => (403, PERMISSIONS),
+        TooManyConnections | Draining | NoNode => (503, PEER_ABORTED),
+        NodeUnreachable | NodeBadAnswer | NodeLost => (502, PEER_ABORTED),
+        Stalled => (504, STALLED),
+        TlsHandshake | TlsTimeout | ClientLost | Internal => (500, INTERNAL),
+    };
+    Answer { status, management_error: (operation == Operation::Start).then_some(number) }
+}
+
+/// The bytes of an answer to a refusal; `close` says that no further request is read.
+pub(super) fn refusal(reason: Reason, operation: Operation, close: bool) -> Vec<u8> {
+    let Answer { status, management_error } = answer(reason, operation);
+    let mut text = format!("HTTP/1.1 {status} {}\r\nx-fallgate-error: {reason}\r\n", phrase(status));
+    if let Some(number) = management_error {
+        text.push_str(&format!("x-real-mgmt-error: {number}\r\n"));
+    }
+    if reason == Reason::MethodNotAllowed {
+        text.push_str("Allow: GET, PUT, POST\r\n");
+    }
+    text.push_str(if close { "Connection: close\r\n" } else { "Connection: keep-alive\r\n" });
+    text.push_str("Content-Length: 0\r\n\r\n");
+    text.into_bytes()
+}
+
+/// The answer to a session_end whose start was refused: it always comes, and nothing is left to do.
+pub(super) const END_OF_REFUSED: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Internal Server Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_can_be_read_by_the_client() {
+        for reason in Reason::ALL {
+            for operation in Operation::ALL {
+                let text = String::from_utf8(refusal(*reason, *operation, false)).unwrap();
+                let (head, body) = text.split_once("\r\n\r\n").unwrap();
+                assert!(body.is_empty());
+                assert!(head.contains(&format!("\r\nx-fallgate-error: {reason}\r\n")));
+                assert!(head.ends_with("Content-Length: 0"));
+                let status = head.split(' ').nth(1).unwrap().parse::<u16>().unwrap();
+                assert!((400..600).contains(&status));
+                assert!(head.lines().next().unwrap().split(' ').nth(2).is_some_and(|w| !w.is_empty()));
+                assert_eq!(head.contains("x-real-mgmt-error: "), *operation == Operation::Start);
+            }
+        }
+    }
+}

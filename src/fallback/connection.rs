@@ -1,0 +1,337 @@
+//! The life of one client connection: head, grammar, session, node, answer, and again.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Door, admission, answer, body,
+    exchange::Exchange,
+    grammar::{self, Call},
+    session::{Opening, Session},
+};
+use crate::{
+    config::{BindClient, PersistentConnection, UnknownSession},
+    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+    telemetry::{Operation, Outcome, Reason},
+};
+
+/// How much of the body of a refused request is read and thrown away so that its answer is heard.
+const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+/// And for how long.
+const DRAIN_TIME: Duration = Duration::from_secs(60);
+/// The largest start body that is read whole before it goes on, in bytes.
+const WHOLE_START: u64 = 1024 * 1024;
+/// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
+const WHOLE_END: usize = 64 * 1024;
+
+/// What comes of one request.
+enum Next {
+    /// The connection is sound and waits for the next request.
+    Again(Airlock),
+    /// It is to be closed.
+    Close(Option<Airlock>),
+}
+
+/// A request that was refused, by what.
+type Refused = Reason;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr) {
+    let mut keeps: Option<Arc<Session>> = None;
+    let mut first = true;
+    loop {
+        let timeouts = &door.timeouts;
+        let first_byte = match (&keeps, first) {
+            (Some(_), _) => timeouts.session_idle,
+            (None, true) => timeouts.request_head,
+            (None, false) => timeouts.keep_alive,
+        };
+        let waits = Waits { first_byte, head: timeouts.request_head };
+        let head = tokio::select! {
+            biased;
+            head = airlock.next_head(waits) => head,
+            () = door.drain.cancelled(), if keeps.is_none() && !first => break airlock.close().await,
+        };
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => break refuse_head(&door, airlock, error, first).await,
+        };
+        first = false;
+        match request(&door, airlock, head, client, &mut keeps).await {
+            Next::Again(back) => airlock = back,
+            Next::Close(Some(back)) => break back.close().await,
+            Next::Close(None) => break,
+        }
+    }
+    // A client that was told to keep its connection does not open another one.
+    if let Some(session) = keeps {
+        door.sessions.finish(&session, Outcome::Lost, Some(Reason::ClientLost));
+    }
+}
+
+/// The framing is lost, or there is no head: an answer where one can be read, then the end.
+async fn refuse_head(door: &Door, mut airlock: Airlock, error: HeadError, first: bool) {
+    let reason = match &error {
+        HeadError::Done if !first || airlock.has_ended() => return airlock.close().await,
+        HeadError::Done | HeadError::Timeout => Reason::HeadTimeout,
+        HeadError::Io(_) => Reason::ClientLost,
+        HeadError::Problem(HeadProblem::TooLarge | HeadProblem::TooManyFields) => Reason::HeadTooLarge,
+        HeadError::Problem(_) => Reason::BadHead,
+    };
+    door.metrics.refusal(reason);
+    tracing::debug!(listener = door.name, reason = %reason, %error, "No request could be read.");
+    if reason != Reason::ClientLost {
+        let text = answer::refusal(reason, Operation::Other, true);
+        let _ = airlock.answer(&text, door.timeouts.request_head).await;
+        door.metrics.request(Operation::Other, answer::answer(reason, Operation::Other).status);
+    }
+    airlock.close().await;
+}
+
+async fn request(
+    door: &Arc<Door>,
+    mut airlock: Airlock,
+    head: Head,
+    client: SocketAddr,
+    keeps: &mut Option<Arc<Session>>,
+) -> Next {
+    let host = head.field("host").unwrap_or_default();
+    let call = match grammar::parse(head.method(), head.target(), host) {
+        Ok(call) => call,
+        Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
+    };
+    let operation = call.operation;
+    if head.has_control() {
+        return refuse(door, airlock, operation, Reason::BadName, None).await;
+    }
+    if !call.fetches && head.content_length().is_none() || call.fetches && head.content_length().is_some_and(|n| n > 0)
+    {
+        return refuse(door, airlock, operation, Reason::BadRequest, None).await;
+    }
+    let prepared = match operation {
+        Operation::Start => start(door, &mut airlock, call, head, client).await,
+        _ => follow(door, &mut airlock, call, head, client).await,
+    };
+    match prepared {
+        Ok(Prepared::Carry(exchange)) => carry(door, airlock, exchange, keeps).await,
+        Ok(Prepared::EndOfRefused) => {
+            let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
+            door.metrics.request(operation, 200);
+            finish(door, airlock, answer::END_OF_REFUSED, drained).await
+        }
+        Err((reason, session)) => refuse(door, airlock, operation, reason, session).await,
+    }
+}
+
+enum Prepared {
+    Carry(Arc<Exchange>),
+    EndOfRefused,
+}
+
+/// session_start: the token decides, then the upstream.
+async fn start(
+    door: &Door,
+    airlock: &mut Airlock,
+    call: Call,
+    head: Head,
+    client: SocketAddr,
+) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
+    let length = head.content_length().unwrap_or(0);
+    let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
+    let wanted =
+        if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
+    airlock.take_in(wanted, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+    let text = airlock.taken_in();
+    let Some(said) = body::start(text) else {
+        door.sessions.remember_refused(call.session);
+        return Err((Reason::BadStart, None));
+    };
+    let opening = Opening {
+        id: call.session,
+        listener: door.name.clone(),
+        metrics: door.metrics.clone(),
+        upstream: door.upstream.name().to_owned(),
+        client: client.ip(),
+        direction: said.direction,
+        user: room.as_ref().and_then(|_| body::user(text)),
+    };
+    let decided = if grammar::SessionId::parse(said.id) != Some(call.session) {
+        Err(Reason::SessionMismatch)
+    } else if door.drain.is_cancelled() {
+        Err(Reason::Draining)
+    } else {
+        admission::decide(&door.admission, said.token, SystemTime::now())
+    };
+    if let Err(reason) = decided {
+        door.sessions.refuse(opening, reason);
+        return Err((reason, None));
+    }
+    let session = door.sessions.begin(opening).map_err(|reason| (reason, None))?;
+    let lease = match door.upstream.pick(&call.session.to_bytes(), &[]) {
+        Ok(lease) => lease,
+        Err(_) => return Err((Reason::NoNode, Some(session))),
+    };
+    let node = lease.node().clone();
+    session.assign(lease);
+    let offer = match door.persistence {
+        PersistentConnection::Force => Some(true),
+        PersistentConnection::Off => Some(false),
+        PersistentConnection::Auto => None,
+    };
+    Ok(Prepared::Carry(Arc::new(Exchange::new(call, head, Some(session), door.upstream.clone(), node, None, offer))))
+}
+
+/// Every later request: its session is known, or it goes nowhere.
+async fn follow(
+    door: &Door,
+    airlock: &mut Airlock,
+    call: Call,
+    head: Head,
+    client: SocketAddr,
+) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
+    let Some(session) = door.sessions.find(call.session) else {
+        if call.operation == Operation::End && door.sessions.was_refused(call.session) {
+            return Ok(Prepared::EndOfRefused);
+        }
+        if door.admission.unknown_session == UnknownSession::Refuse {
+            return Err((Reason::UnknownSession, None));
+        }
+        let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| (Reason::NoNode, None))?;
+        let node = lease.node().clone();
+        return Ok(Prepared::Carry(Arc::new(Exchange::new(
+            call,
+            head,
+            None,
+            door.upstream.clone(),
+            node,
+            Some(lease),
+            None,
+        ))));
+    };
+    if door.admission.bind_client == BindClient::Ip && session.client() != client.ip() {
+        return Err((Reason::ClientMismatch, None));
+    }
+    let node = session.node().ok_or((Reason::UnknownSession, None))?;
+    match call.operation {
+        Operation::File => session.set_current_file(grammar::readable(&call.name)),
+        Operation::End => {
+            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+            session.set_end(body::end(airlock.taken_in()));
+        }
+        _ => {}
+    }
+    Ok(Prepared::Carry(Arc::new(Exchange::new(call, head, Some(session), door.upstream.clone(), node, None, None))))
+}
+
+/// Lends the connection to the engine for the exchange, then looks at what became of it.
+async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Option<Arc<Session>>) -> Next {
+    let in_flight = exchange.session.as_ref().map(|s| s.request());
+    let (loan, returned) = airlock.lend(exchange.head.raw().clone(), door.timeouts.body_idle);
+    door.engine.carry(loan, exchange.clone()).await;
+    let airlock = returned.back().await;
+    drop(in_flight);
+    let mut fate = exchange.result();
+    let operation = exchange.call.operation;
+    let stalled = airlock.as_ref().is_some_and(Airlock::has_stalled);
+    if stalled {
+        fate.failure = Some((Reason::Stalled, "nothing moved for body_idle".into()));
+    } else if !fate.whole && fate.failure.is_none() {
+        fate.failure = Some((Reason::Internal, "the engine ended without a word".into()));
+    }
+    // Without an answer of the node the gateway's own is counted where it is written.
+    if fate.status != 0 {
+        door.metrics.request(operation, fate.status);
+    }
+    if let Some(session) = &exchange.session {
+        after(door, session, &exchange, &fate);
+        if operation == Operation::Start && session.is_open() && session.client_keeps() {
+            *keeps = Some(session.clone());
+        }
+        if operation == Operation::End {
+            *keeps = None;
+        }
+    }
+    let Some(mut airlock) = airlock else {
+        return Next::Close(None);
+    };
+    match fate.failure {
+        None => {
+            let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
+            if drained == Drained::Whole && !airlock.has_ended() {
+                Next::Again(airlock)
+            } else {
+                Next::Close(Some(airlock))
+            }
+        }
+        Some((reason, detail)) => {
+            tracing::warn!(
+                listener = door.name,
+                session = exchange.session.as_ref().map(|s| s.label()),
+                node = exchange.node().name(),
+                operation = %operation,
+                reason = %reason,
+                detail,
+                "A request failed."
+            );
+            if fate.status != 0 || airlock.has_ended() || stalled && airlock.body_left() > 0 {
+                door.metrics.refusal(reason);
+                return Next::Close(Some(airlock));
+            }
+            refuse(door, airlock, operation, reason, None).await
+        }
+    }
+}
+
+/// What an exchange means for its session.
+fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super::exchange::Fate) {
+    match exchange.call.operation {
+        Operation::Start => {
+            let accepted = fate.whole && matches!(fate.status, 200 | 201) && !fate.node_refused;
+            if accepted {
+                session.open(fate.node_keeps, fate.client_keeps);
+            } else {
+                let reason = fate.failure.as_ref().map(|(reason, _)| *reason);
+                door.sessions.finish(session, Outcome::Refused, reason);
+            }
+        }
+        Operation::File => {
+            let good = if exchange.call.fetches { 200 } else { 201 };
+            session.file_ended(fate.whole && fate.status == good);
+        }
+        Operation::End => {
+            let done = session.end().is_some_and(|end| end.done);
+            door.sessions.finish(session, if done { Outcome::Done } else { Outcome::Error }, None);
+        }
+        _ => {}
+    }
+}
+
+/// Drains what the client still sends, so that it hears the answer, and answers.
+async fn refuse(
+    door: &Door,
+    mut airlock: Airlock,
+    operation: Operation,
+    reason: Reason,
+    session: Option<Arc<Session>>,
+) -> Next {
+    door.metrics.refusal(reason);
+    if let Some(session) = session {
+        door.sessions.finish(&session, Outcome::Refused, Some(reason));
+    }
+    if airlock.has_ended() {
+        return Next::Close(Some(airlock));
+    }
+    tracing::debug!(listener = door.name, operation = %operation, reason = %reason, "A request was refused.");
+    let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
+    door.metrics.request(operation, answer::answer(reason, operation).status);
+    let text = answer::refusal(reason, operation, drained == Drained::Given);
+    finish(door, airlock, &text, drained).await
+}
+
+async fn finish(door: &Door, mut airlock: Airlock, text: &[u8], drained: Drained) -> Next {
+    let written = airlock.answer(text, door.timeouts.body_idle).await;
+    if written.is_ok() && drained == Drained::Whole { Next::Again(airlock) } else { Next::Close(Some(airlock)) }
+}

@@ -1,0 +1,354 @@
+//! The HTTP engine: pingora carries an admitted request to its node and the answer back.
+//!
+//! The engine meets no request that the airlock, the grammar and the session table did not let
+//! through, and it ends no client connection: it works on a loan (`net::http1::Lent`). So what is
+//! here is only how the two heads differ, what is counted, and what a failure is called.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderValue;
+use pingora_core::{
+    ErrorSource, ErrorType,
+    apps::HttpServerApp,
+    protocols::{Digest, http::ServerSession},
+    server::configuration::ServerConf,
+    upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
+};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+use tokio::sync::watch;
+
+use super::{exchange::Exchange, stream::EngineStream};
+use crate::{
+    config::TimeoutsConfig,
+    net::http1::Lent,
+    telemetry::{Direction, Operation, Reason},
+    upstream::Pending,
+};
+
+/// A node's persistent connection is kept this long between two requests of its session.
+const NODE_KEEP: Duration = Duration::from_secs(300);
+/// Between a start and the first file, while it is not known yet whether the node persists.
+const START_KEEP: Duration = Duration::from_secs(1);
+/// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
+const UNREAD_BODY: usize = 1024 * 1024;
+
+/// The engine of one config generation.
+pub(super) struct Engine {
+    proxy: Arc<HttpProxy<Carrier>>,
+    /// Never fires: the gateway drains connections itself.
+    shutdown: watch::Receiver<bool>,
+    _never: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+impl Engine {
+    /// Builds the engine; `connections` bounds the node connections that may be kept.
+    pub(super) fn new(timeouts: TimeoutsConfig, connections: usize) -> Engine {
+        let conf = ServerConf { upstream_keepalive_pool_size: connections, max_retries: 64, ..ServerConf::default() };
+        let (never, shutdown) = watch::channel(false);
+        Engine { proxy: Arc::new(http_proxy(&Arc::new(conf), Carrier { timeouts })), shutdown, _never: never }
+    }
+
+    /// Carries one exchange; afterwards the exchange tells what became of it.
+    pub(super) async fn carry(&self, loan: Lent, exchange: Arc<Exchange>) {
+        let mut session = ServerSession::new_http1(Box::new(EngineStream(loan)));
+        session.set_connection_user_context(Some(Box::new(exchange)));
+        self.proxy.process_new_http(session, &self.shutdown).await;
+    }
+}
+
+/// The phases of one request.
+struct Carrier {
+    timeouts: TimeoutsConfig,
+}
+
+/// What the phases of one request share.
+#[derive(Default)]
+struct Ctx {
+    exchange: Option<Arc<Exchange>>,
+    pending: Option<Pending>,
+    unread: usize,
+}
+
+impl Ctx {
+    fn exchange(&self) -> pingora_core::Result<&Arc<Exchange>> {
+        self.exchange
+            .as_ref()
+            .ok_or_else(|| pingora_core::Error::explain(ErrorType::InternalError, "a request without its exchange"))
+    }
+
+    fn fail(&self, reason: Reason, detail: impl ToString) {
+        if let Some(exchange) = &self.exchange {
+            exchange.fail(reason, detail.to_string());
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Carrier {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::default()
+    }
+
+    /// No downstream modules: nothing is compressed.
+    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
+
+    fn on_connection_reuse(&self, session: &mut Session, ctx: &mut Ctx, context: Box<dyn std::any::Any + Send + Sync>) {
+        ctx.exchange = context.downcast::<Arc<Exchange>>().ok().map(|e| *e);
+        // The loan watches for stalls by itself, in both directions.
+        session.set_keepalive(Some(0));
+        session.set_read_timeout(None);
+        session.set_write_timeout(None);
+        session.set_close_on_response_before_downstream_finish(false);
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
+        let exchange = ctx.exchange()?.clone();
+        let (pending, address) = loop {
+            let node = exchange.node();
+            let pending = node.pending().await;
+            match node.address().await {
+                Ok(address) => break (pending, address),
+                Err(error) => {
+                    pending.failed();
+                    exchange.fail(Reason::NodeUnreachable, format!("{}: no address: {error}", node.name()));
+                    if exchange.move_on().is_err() {
+                        return Err(pingora_core::Error::new_up(ErrorType::ConnectError));
+                    }
+                    exchange.forgive();
+                }
+            }
+        };
+        let mut peer = HttpPeer::new(address, false, String::new());
+        peer.options.connection_timeout = Some(self.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.timeouts.connect);
+        peer.options.write_timeout = Some(self.timeouts.body_idle);
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        // A node connection is used again by its own session alone, and only where the node keeps it
+        // open by agreement; any other may be closed by the node under the next request.
+        let session = exchange.session.as_ref();
+        let keeps = session.is_some_and(|s| s.node_keeps());
+        if let Some(session) = session.filter(|_| keeps || exchange.is_start()) {
+            let [a, b] = halves(session.id().to_bytes());
+            peer.group_key = a ^ b.rotate_left(32);
+        } else {
+            peer.group_key = unique();
+        }
+        peer.options.idle_timeout = Some(match (exchange.call.operation, keeps) {
+            (Operation::End, _) => Duration::ZERO,
+            (Operation::Start, _) => START_KEEP,
+            (_, true) => NODE_KEEP,
+            (_, false) => Duration::ZERO,
+        });
+        ctx.pending = Some(pending);
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<pingora_core::Error>,
+    ) -> Box<pingora_core::Error> {
+        if let Some(pending) = ctx.pending.take() {
+            pending.failed();
+        }
+        if let Ok(exchange) = ctx.exchange() {
+            exchange.fail(Reason::NodeUnreachable, format!("{}: {error}", exchange.node().name()));
+            let moved = exchange.move_on().is_ok();
+            if moved {
+                exchange.forgive();
+            }
+            error.set_retry(moved);
+        }
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        if let Some(pending) = ctx.pending.take() {
+            pending.connected();
+        }
+        Ok(())
+    }
+
+    /// The engine's parser trims values; names may end in blanks.
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        let exchange = ctx.exchange()?;
+        for (name, value) in exchange.head.fields() {
+            if matches!(value.last(), Some(b' ' | b'\t')) {
+                let whole = HeaderValue::from_bytes(value)
+                    .map_err(|_| pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "a value that is none"))?;
+                request.insert_header(String::from_utf8_lossy(name).into_owned(), whole)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        if let (Some(body), Ok(exchange)) = (body, ctx.exchange())
+            && exchange.call.operation == Operation::File
+        {
+            exchange.moved(Direction::Upload, body.len());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        answer: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<()> {
+        let exchange = ctx.exchange()?.clone();
+        if answer.status.is_informational() {
+            // The client takes any 1xx but 100 and 102 for the answer itself.
+            if !matches!(answer.status.as_u16(), 100 | 102) {
+                *answer = ResponseHeader::build(102, None)?;
+            }
+            return Ok(());
+        }
+        answer.remove_header("keep-alive");
+        let status = answer.status.as_u16();
+        if exchange.is_start() {
+            let number =
+                |name| answer.headers.get_all(name).iter().next_back().map_or(0, |v| leading_number(v.as_bytes()));
+            let node_keeps = number("x-persistent-connection") != 0;
+            let node_refused = number("x-real-mgmt-error") != 0;
+            let client_keeps = exchange.offer_persistence.unwrap_or(node_keeps);
+            answer.remove_header("x-persistent-connection");
+            if client_keeps {
+                answer.insert_header("x-persistent-connection", "1")?;
+            }
+            exchange.note(|r| {
+                r.node_keeps = node_keeps;
+                r.client_keeps = client_keeps;
+                r.node_refused = node_refused;
+            });
+        }
+        if !exchange.has_answer_body() {
+            answer.remove_header("transfer-encoding");
+            answer.insert_header("content-length", "0")?;
+        }
+        exchange.note(|r| r.status = status);
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Ctx,
+    ) -> pingora_core::Result<Option<Duration>> {
+        let exchange = ctx.exchange()?.clone();
+        if exchange.has_answer_body() {
+            exchange.moved(Direction::Download, body.as_ref().map_or(0, Bytes::len));
+        } else if let Some(bytes) = body.take() {
+            ctx.unread += bytes.len();
+            if ctx.unread > UNREAD_BODY {
+                return Err(pingora_core::Error::explain(
+                    ErrorType::InvalidHTTPHeader,
+                    "the node does not stop answering",
+                )
+                .into_up());
+            }
+        }
+        Ok(None)
+    }
+
+    /// No request is sent twice once a node may have read of it.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        _: &mut Session,
+        mut error: Box<pingora_core::Error>,
+        _: &mut Ctx,
+        _: bool,
+    ) -> Box<pingora_core::Error> {
+        let _ = peer;
+        error.set_retry(false);
+        error
+    }
+
+    /// Writes nothing: the connection answers, once it has its loan back.
+    async fn fail_to_proxy(&self, _: &mut Session, error: &pingora_core::Error, ctx: &mut Ctx) -> FailToProxy {
+        let reason = match (error.esource(), error.etype()) {
+            (ErrorSource::Downstream, _) => Reason::ClientLost,
+            (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader) => Reason::NodeBadAnswer,
+            (ErrorSource::Upstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => Reason::Stalled,
+            (
+                ErrorSource::Upstream,
+                ErrorType::ConnectError
+                | ErrorType::ConnectTimedout
+                | ErrorType::ConnectRefused
+                | ErrorType::ConnectNoRoute,
+            ) => Reason::NodeUnreachable,
+            (ErrorSource::Upstream, _) => Reason::NodeLost,
+            _ => Reason::Internal,
+        };
+        ctx.fail(reason, error);
+        FailToProxy { error_code: 0, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, _: &mut Session, error: Option<&pingora_core::Error>, ctx: &mut Ctx) {
+        if let Some(exchange) = &ctx.exchange {
+            exchange.note(|r| r.whole = error.is_none() && r.status != 0);
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &pingora_core::Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &pingora_core::Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+}
+
+/// A number as the client reads it: digits up to the first other character, a sign before them.
+fn leading_number(value: &[u8]) -> i64 {
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    digits.iter().take_while(|b| b.is_ascii_digit()).take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0'))
+}
+
+fn halves(bytes: [u8; 16]) -> [u64; 2] {
+    let whole = u128::from_be_bytes(bytes);
+    [(whole >> 64) as u64, whole as u64]
+}
+
+/// A pool key that no other request has.
+fn unique() -> u64 {
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    let [a, b] = halves(bytes);
+    a ^ b
+}

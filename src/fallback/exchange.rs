@@ -1,0 +1,121 @@
+//! One request on its way to a node: what the connection decided before, what the engine meets, and
+//! what the connection must know afterwards. Engine-neutral.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{grammar::Call, session::Session};
+use crate::{
+    net::http1::Head,
+    telemetry::{Direction, Operation, Reason},
+    upstream::{Lease, NoNode, Node, Upstream},
+};
+
+/// An admitted request with its node.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) call: Call,
+    pub(super) head: Head,
+    /// None for a request of a session that is routed by hash without being known.
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) upstream: Arc<Upstream>,
+    /// Whether the client is to keep its connection: decided at the start, told in its answer.
+    pub(super) offer_persistence: Option<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    node: Arc<Node>,
+    /// Held for a routed request alone; a session holds its own.
+    _lease: Option<Lease>,
+    tried: Vec<Arc<Node>>,
+    result: Fate,
+}
+
+/// What became of the exchange.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fate {
+    /// The final status that went to the client; 0 when there was none.
+    pub(super) status: u16,
+    /// The answer went out to its last byte.
+    pub(super) whole: bool,
+    /// The node's own refusal in `x-real-mgmt-error`.
+    pub(super) node_refused: bool,
+    /// The node offered to keep one connection for the session.
+    pub(super) node_keeps: bool,
+    /// The client was told to keep its connection.
+    pub(super) client_keeps: bool,
+    /// What broke, in the word for everybody and in words for the operator.
+    pub(super) failure: Option<(Reason, String)>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        call: Call,
+        head: Head,
+        session: Option<Arc<Session>>,
+        upstream: Arc<Upstream>,
+        node: Arc<Node>,
+        lease: Option<Lease>,
+        offer_persistence: Option<bool>,
+    ) -> Exchange {
+        let state = State { node, _lease: lease, tried: Vec::new(), result: Fate::default() };
+        Exchange { call, head, session, upstream, offer_persistence, state: Mutex::new(state) }
+    }
+
+    pub(super) fn is_start(&self) -> bool {
+        self.call.operation == Operation::Start
+    }
+
+    /// Whether the client reads a body after this answer: only that of a file it fetches and wants.
+    pub(super) fn has_answer_body(&self) -> bool {
+        self.call.fetches && self.head.field("x-skip-file").is_none_or(|v| !v.starts_with(b"1"))
+    }
+
+    pub(super) fn node(&self) -> Arc<Node> {
+        self.lock().node.clone()
+    }
+
+    /// Another node instead of the one that could not be reached. Only a start may move: later
+    /// requests need the node that has the session.
+    pub(super) fn move_on(&self) -> Result<(), NoNode> {
+        let session = self.session.as_ref().filter(|_| self.is_start()).ok_or(NoNode)?;
+        let mut state = self.lock();
+        let node = state.node.clone();
+        state.tried.push(node);
+        let lease = self.upstream.pick(&session.id().to_bytes(), &state.tried)?;
+        state.node = lease.node().clone();
+        drop(state);
+        session.assign(lease);
+        Ok(())
+    }
+
+    /// Notes what broke; the first word stands, for what follows is its consequence.
+    pub(super) fn fail(&self, reason: Reason, detail: String) {
+        self.lock().result.failure.get_or_insert((reason, detail));
+    }
+
+    /// A node was moved on from; its failure is no longer the request's.
+    pub(super) fn forgive(&self) {
+        self.lock().result.failure = None;
+    }
+
+    pub(super) fn note(&self, change: impl FnOnce(&mut Fate)) {
+        change(&mut self.lock().result);
+    }
+
+    pub(super) fn result(&self) -> Fate {
+        self.lock().result.clone()
+    }
+
+    /// Counts body bytes for the session.
+    pub(super) fn moved(&self, direction: Direction, n: usize) {
+        if let Some(session) = &self.session {
+            session.moved(direction, n as u64);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

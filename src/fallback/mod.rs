@@ -1,0 +1,118 @@
+//! The fallback door: every HTTP(S) fallback session runs through here.
+//!
+//! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is,
+//! `body` and `token` what a start may do, `sessions` where a later request belongs, and `engine`
+//! carries it to its node. What is refused is answered in `answer`; nothing of it reaches a node.
+
+mod admission;
+mod answer;
+pub mod body;
+mod connection;
+mod engine;
+mod exchange;
+pub mod grammar;
+mod session;
+mod sessions;
+mod stream;
+pub mod token;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{AdmissionConfig, ListenerConfig, PersistentConnection, TimeoutsConfig},
+    net::{
+        Transport,
+        http1::Airlock,
+        tcp::{self, Conn},
+        tls::{ServerTls, TlsError},
+    },
+    telemetry::{HandshakeResult, ListenerMetrics, Metrics, Reason},
+    upstream::Upstream,
+};
+
+pub use session::Session;
+pub use sessions::{Sessions, sweep_forever};
+
+/// What a fallback listener of one config generation does with a connection.
+#[derive(Debug)]
+pub struct Door {
+    name: String,
+    tls: Option<ServerTls>,
+    upstream: Arc<Upstream>,
+    admission: AdmissionConfig,
+    persistence: PersistentConnection,
+    timeouts: TimeoutsConfig,
+    engine: engine::Engine,
+    sessions: Arc<Sessions>,
+    metrics: ListenerMetrics,
+    drain: CancellationToken,
+}
+
+impl Door {
+    /// Builds the door of a listener; reads its certificates, opens no socket. New sessions are
+    /// refused once `drain` is cancelled.
+    pub fn build(
+        config: &ListenerConfig,
+        timeouts: &TimeoutsConfig,
+        max_connections: u32,
+        upstream: Arc<Upstream>,
+        sessions: Arc<Sessions>,
+        metrics: &Metrics,
+        drain: CancellationToken,
+    ) -> Result<Door, TlsError> {
+        let tls = config.tls.as_ref().map(ServerTls::build).transpose()?;
+        for (name, not_after) in tls.iter().flat_map(ServerTls::expiries) {
+            metrics
+                .certificate_not_after
+                .with_label_values(&[config.name.as_str(), name.as_str()])
+                .set(not_after as f64);
+        }
+        Ok(Door {
+            name: config.name.clone(),
+            tls,
+            upstream,
+            admission: config.admission.clone(),
+            persistence: config.persistence(),
+            timeouts: timeouts.clone(),
+            engine: engine::Engine::new(timeouts.clone(), max_connections as usize),
+            sessions,
+            metrics: metrics.listener(&config.name),
+            drain,
+        })
+    }
+
+    /// The listener's series.
+    pub fn metrics(&self) -> &ListenerMetrics {
+        &self.metrics
+    }
+
+    /// Serves one accepted connection to its end.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let _active = self.metrics.connection();
+        let conn = Conn::new(stream);
+        let transport = match &self.tls {
+            None => Transport::Plain(conn),
+            Some(tls) => match tls.accept(conn, self.timeouts.tls_handshake).await {
+                Ok(tls) => {
+                    self.metrics.handshake(HandshakeResult::Ok);
+                    Transport::Tls(Box::new(tls))
+                }
+                Err(error) => return self.refuse_handshake(&error),
+            },
+        };
+        connection::serve(self, Airlock::new(transport), tcp::canonical(peer)).await;
+    }
+
+    fn refuse_handshake(&self, error: &io::Error) {
+        let (result, reason) = match error.kind() {
+            io::ErrorKind::TimedOut => (HandshakeResult::Timeout, Reason::TlsTimeout),
+            _ => (HandshakeResult::Failed, Reason::TlsHandshake),
+        };
+        self.metrics.handshake(result);
+        self.metrics.refusal(reason);
+        tracing::debug!(listener = self.name, reason = %reason, %error, "No TLS with a client.");
+    }
+}

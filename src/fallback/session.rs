@@ -1,0 +1,237 @@
+//! One fallback session, from session_start to its end, over any number of connections.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{body::End, grammar::SessionId};
+use crate::{
+    telemetry::{ActiveGuard, Direction, ListenerMetrics, Outcome, Reason, Record},
+    upstream::{Lease, Node},
+};
+
+/// What is known of a session when it starts.
+#[derive(Debug)]
+pub struct Opening {
+    /// The id in the path.
+    pub id: SessionId,
+    /// The listener it came in by.
+    pub listener: String,
+    /// That listener's series.
+    pub metrics: ListenerMetrics,
+    /// The upstream of the listener.
+    pub upstream: String,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Put or get.
+    pub direction: Direction,
+    /// The transfer user, where the start body was small enough to be read whole.
+    pub user: Option<String>,
+}
+
+/// A session in the table.
+#[derive(Debug)]
+pub struct Session {
+    opening: Opening,
+    label: String,
+    started: Instant,
+    lease: Mutex<Option<Lease>>,
+    active: OnceLock<ActiveGuard>,
+    uploaded: AtomicU64,
+    downloaded: AtomicU64,
+    requests: AtomicU64,
+    files_ok: AtomicU64,
+    files_failed: AtomicU64,
+    current_file: Mutex<Option<String>>,
+    end: Mutex<Option<End>>,
+    /// Milliseconds after `started` at which something last moved.
+    last: AtomicU64,
+    in_flight: AtomicUsize,
+    node_keeps: AtomicBool,
+    client_keeps: AtomicBool,
+}
+
+impl Session {
+    pub(super) fn new(opening: Opening, label: String) -> Session {
+        Session {
+            opening,
+            label,
+            started: Instant::now(),
+            lease: Mutex::default(),
+            active: OnceLock::new(),
+            uploaded: AtomicU64::new(0),
+            downloaded: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            files_ok: AtomicU64::new(0),
+            files_failed: AtomicU64::new(0),
+            current_file: Mutex::default(),
+            end: Mutex::default(),
+            last: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            node_keeps: AtomicBool::new(false),
+            client_keeps: AtomicBool::new(false),
+        }
+    }
+
+    /// The id, to find and to hash the session with.
+    pub fn id(&self) -> SessionId {
+        self.opening.id
+    }
+
+    /// What logs and pages show of the id: a short keyed hash.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The listener it came in by.
+    pub fn listener(&self) -> &str {
+        &self.opening.listener
+    }
+
+    /// Put or get.
+    pub fn direction(&self) -> Direction {
+        self.opening.direction
+    }
+
+    /// The address that opened it.
+    pub fn client(&self) -> IpAddr {
+        self.opening.client
+    }
+
+    /// The node it is on.
+    pub fn node(&self) -> Option<Arc<Node>> {
+        lock(&self.lease).as_ref().map(|l| l.node().clone())
+    }
+
+    /// Puts it on a node, or on another one while its start has reached none.
+    pub fn assign(&self, lease: Lease) {
+        *lock(&self.lease) = Some(lease);
+    }
+
+    /// A node accepted the start. Whether it, and the client, keep one connection from now on.
+    pub fn open(&self, node_keeps: bool, client_keeps: bool) {
+        self.node_keeps.store(node_keeps, Relaxed);
+        self.client_keeps.store(client_keeps, Relaxed);
+        let node = self.node().map_or_else(String::new, |n| n.name().to_owned());
+        self.active.get_or_init(|| self.opening.metrics.session_started(self.opening.direction, &node));
+    }
+
+    /// Whether a node accepted the start.
+    pub fn is_open(&self) -> bool {
+        self.active.get().is_some()
+    }
+
+    /// Whether the node keeps one connection for the whole session.
+    pub fn node_keeps(&self) -> bool {
+        self.node_keeps.load(Relaxed)
+    }
+
+    /// Whether the client keeps one connection for the whole session; losing it ends the session.
+    pub fn client_keeps(&self) -> bool {
+        self.client_keeps.load(Relaxed)
+    }
+
+    /// Counts body bytes in their direction, and as a sign of life.
+    pub fn moved(&self, direction: Direction, n: u64) {
+        let counter = match direction {
+            Direction::Upload => &self.uploaded,
+            Direction::Download => &self.downloaded,
+        };
+        counter.fetch_add(n, Relaxed);
+        self.opening.metrics.bytes(direction, n);
+        self.touch();
+    }
+
+    /// Counts the end of a file request.
+    pub fn file_ended(&self, ok: bool) {
+        let counter = if ok { &self.files_ok } else { &self.files_failed };
+        counter.fetch_add(1, Relaxed);
+        self.opening.metrics.file(ok);
+    }
+
+    /// Notes the file that is being moved.
+    pub fn set_current_file(&self, name: String) {
+        *lock(&self.current_file) = Some(name);
+    }
+
+    /// Notes how the client saw the end.
+    pub fn set_end(&self, end: End) {
+        *lock(&self.end) = Some(end);
+    }
+
+    /// How the client saw the end, once it said so.
+    pub fn end(&self) -> Option<End> {
+        lock(&self.end).clone()
+    }
+
+    /// A request of it is under way for as long as the guard lives.
+    pub fn request(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        self.touch();
+        InFlight(self.clone())
+    }
+
+    /// How long nothing has moved and no request was under way.
+    pub fn idle_for(&self) -> Duration {
+        if self.in_flight.load(Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
+    }
+
+    fn touch(&self) {
+        self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Counts the end and makes the session's one access record.
+    pub(super) fn record(&self, outcome: Outcome, reason: Option<Reason>) -> Record {
+        let lasted = self.started.elapsed();
+        self.opening.metrics.session_finished(outcome, lasted);
+        let end = self.end();
+        let from_end = |f: fn(&End) -> u64| end.as_ref().map_or(Value::Null, |e| f(e).into());
+        Record::new("session")
+            .field("listener", self.opening.listener.as_str())
+            .field("session", self.label.as_str())
+            .field("client", self.opening.client.to_string())
+            .field("user", self.opening.user.clone())
+            .field("direction", self.opening.direction.as_str())
+            .field("upstream", self.opening.upstream.as_str())
+            .field("node", self.node().map(|n| n.name().to_owned()))
+            .field("outcome", outcome.as_str())
+            .field("reason", reason.map(Reason::as_str))
+            .field("code", from_end(|e| u64::from(e.code)))
+            .field("client_files", from_end(|e| e.files))
+            .field("client_files_failed", from_end(|e| e.files_failed))
+            .field("client_bytes", from_end(|e| e.bytes))
+            .field("files", self.files_ok.load(Relaxed))
+            .field("files_failed", self.files_failed.load(Relaxed))
+            .field("bytes_uploaded", self.uploaded.load(Relaxed))
+            .field("bytes_downloaded", self.downloaded.load(Relaxed))
+            .field("requests", self.requests.load(Relaxed))
+            .field("last_file", lock(&self.current_file).clone())
+            .field("seconds", (lasted.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+}
+
+/// A request under way; the session is not idle while it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Session>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,178 @@
+//! The session table: who may go on without a token, and where to.
+//!
+//! Keyed by the id in the path, shared by all fallback listeners, and kept through reloads. It also
+//! remembers for a while which starts were refused, because their session_end always comes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use siphasher::sip::SipHasher24;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    grammar::SessionId,
+    session::{Opening, Session},
+};
+use crate::telemetry::{AccessLog, Outcome, Reason};
+
+/// Refused starts that are remembered.
+const REFUSED_KEPT: usize = 4096;
+/// Memory for start bodies that are read whole before they go on, over all sessions, in KiB.
+const START_BODIES_KIB: u32 = 64 * 1024;
+
+/// All sessions that are live now.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Mutex<Table>,
+    /// Hides ids in logs; new with each process.
+    key: (u64, u64),
+    access_log: AccessLog,
+    start_bodies: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<SessionId, Arc<Session>>,
+    refused: VecDeque<SessionId>,
+}
+
+impl Sessions {
+    /// An empty table whose records go to `access_log`.
+    pub fn new(access_log: AccessLog) -> Sessions {
+        let mut key = [0; 16];
+        if let Err(error) = getrandom::fill(&mut key) {
+            tracing::warn!(%error, "No randomness for hiding session ids; they are hidden by a weak key.");
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            key = now.as_nanos().to_be_bytes();
+        }
+        let key = u128::from_be_bytes(key);
+        Sessions {
+            table: Mutex::default(),
+            key: ((key >> 64) as u64, key as u64),
+            access_log,
+            start_bodies: Arc::new(Semaphore::new(START_BODIES_KIB as usize)),
+        }
+    }
+
+    /// Enters a session whose start is on its way; refused while one of the same id is live.
+    pub fn begin(&self, opening: Opening) -> Result<Arc<Session>, Reason> {
+        let id = opening.id;
+        let label = self.label(id);
+        let mut table = self.lock();
+        if table.live.contains_key(&id) {
+            return Err(Reason::SessionLive);
+        }
+        let session = Arc::new(Session::new(opening, label));
+        table.live.insert(id, session.clone());
+        Ok(session)
+    }
+
+    /// The live session of this id.
+    pub fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.lock().live.get(&id).cloned()
+    }
+
+    /// Takes a session out and writes its record; only the first call for a session counts.
+    pub fn finish(&self, session: &Arc<Session>, outcome: Outcome, reason: Option<Reason>) {
+        let mut table = self.lock();
+        let is_there = table.live.get(&session.id()).is_some_and(|s| Arc::ptr_eq(s, session));
+        if !is_there {
+            return;
+        }
+        table.live.remove(&session.id());
+        if outcome == Outcome::Refused {
+            table.remember(session.id());
+        }
+        drop(table);
+        self.access_log.write(&session.record(outcome, reason));
+    }
+
+    /// A start was refused before it became a session: its end will come all the same.
+    pub fn refuse(&self, opening: Opening, reason: Reason) {
+        let id = opening.id;
+        let session = Session::new(opening, self.label(id));
+        self.lock().remember(id);
+        self.access_log.write(&session.record(Outcome::Refused, Some(reason)));
+    }
+
+    /// A start was refused before it could be read: its end will come all the same.
+    pub fn remember_refused(&self, id: SessionId) {
+        self.lock().remember(id);
+    }
+
+    /// Whether the start of this id was refused lately.
+    pub fn was_refused(&self, id: SessionId) -> bool {
+        self.lock().refused.contains(&id)
+    }
+
+    /// Ends the sessions that were idle for `limit`.
+    pub fn sweep(&self, limit: Duration) {
+        let idle: Vec<_> = self.lock().live.values().filter(|s| s.idle_for() >= limit).cloned().collect();
+        for session in idle {
+            self.finish(&session, Outcome::Idle, None);
+        }
+    }
+
+    /// Live sessions of a listener, or of all.
+    pub fn count(&self, listener: Option<&str>) -> usize {
+        let table = self.lock();
+        match listener {
+            None => table.live.len(),
+            Some(name) => table.live.values().filter(|s| s.listener() == name).count(),
+        }
+    }
+
+    /// Ends all sessions that are left when the gateway stops.
+    pub fn finish_all(&self) {
+        let all: Vec<_> = self.lock().live.values().cloned().collect();
+        for session in all {
+            self.finish(&session, Outcome::Drained, None);
+        }
+    }
+
+    /// Room for a start body of `bytes`, out of a budget for all; nothing when it is used up.
+    pub fn start_body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+        self.start_bodies.clone().try_acquire_many_owned(kib).ok()
+    }
+
+    /// Twelve hex digits that stand for the id in this process.
+    fn label(&self, id: SessionId) -> String {
+        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        hasher.write(&id.to_bytes());
+        format!("{:012x}", hasher.finish() >> 16)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn remember(&mut self, id: SessionId) {
+        if self.refused.contains(&id) {
+            return;
+        }
+        if self.refused.len() == REFUSED_KEPT {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(id);
+    }
+}
+
+/// Looks for idle sessions for as long as the table lives; `limit` is asked anew each round, since a
+/// reload may change it.
+pub async fn sweep_forever(sessions: std::sync::Weak<Sessions>, limit: impl Fn() -> Duration) {
+    loop {
+        let pause = (limit() / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
+        tokio::time::sleep(pause).await;
+        let Some(sessions) = sessions.upgrade() else {
+            return;
+        };
+        sessions.sweep(limit());
+    }
+}

@@ -1,0 +1,94 @@
+//! All that one config amounts to, sockets apart.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use super::parts::Parts;
+use crate::{
+    config::Config,
+    fallback::Door,
+    net::tls::{ServerTls, TlsError},
+    upstream::Upstream,
+};
+
+/// Why a valid config cannot be built: something that it names is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A listener's certificate, key or CA file is unusable.
+    #[error("listener {listener}: {source}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// Which file, and why.
+        source: TlsError,
+    },
+    /// The listener names no upstream; the config's own rules keep that from happening.
+    #[error("listener {listener}: there is no upstream {upstream}")]
+    Upstream {
+        /// The listener.
+        listener: String,
+        /// What it names.
+        upstream: String,
+    },
+}
+
+/// The doors and upstreams of one config.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) config: Config,
+    pub(super) upstreams: HashMap<String, Arc<Upstream>>,
+    /// By the listener's name, with the token that tells the door to take no new session.
+    pub(super) doors: HashMap<String, (Arc<Door>, CancellationToken)>,
+}
+
+impl Generation {
+    /// Builds doors and upstreams; health and leases of nodes that stay where they are go on.
+    pub(super) fn build(config: Config, parts: &Parts, before: Option<&Generation>) -> Result<Generation, BuildError> {
+        // Certificates first: they are what can fail, and a failure must leave no check running.
+        check(&config)?;
+        let upstreams: HashMap<_, _> = config
+            .upstreams
+            .iter()
+            .map(|u| {
+                let old = before.and_then(|b| b.upstreams.get(&u.name));
+                (u.name.clone(), Arc::new(Upstream::build(u, old.map(Arc::as_ref), &parts.metrics)))
+            })
+            .collect();
+        let mut doors = HashMap::new();
+        for listener in &config.listeners {
+            let upstream = upstreams.get(&listener.upstream).ok_or_else(|| BuildError::Upstream {
+                listener: listener.name.clone(),
+                upstream: listener.upstream.clone(),
+            })?;
+            let drain = CancellationToken::new();
+            let door = Door::build(
+                listener,
+                &config.timeouts,
+                config.limits.max_connections,
+                upstream.clone(),
+                parts.sessions.clone(),
+                &parts.metrics,
+                drain.clone(),
+            )
+            .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
+            doors.insert(listener.name.clone(), (Arc::new(door), drain));
+        }
+        Ok(Generation { config, upstreams, doors })
+    }
+
+    /// Whether the first check of every node has ended.
+    pub(super) fn is_known(&self) -> bool {
+        self.upstreams.values().all(|u| u.is_known())
+    }
+}
+
+/// Reads everything that the config names.
+pub(super) fn check(config: &Config) -> Result<(), BuildError> {
+    for listener in &config.listeners {
+        if let Some(tls) = &listener.tls {
+            ServerTls::build(tls).map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! fallgate: an edge gateway for Aspera-style file transfer.
+//!
+//! It stands in front of transfer nodes and carries their clients' HTTP(S) fallback. A fallback
+//! session is many requests on many connections, its token travels once, and its client never
+//! retries; so the gateway knows what a session is, admits it by the shape of its token, keeps it on
+//! one node to its end, and lets nothing else through. `docs/protocol.md` tells how the fallback
+//! looks on the wire.
+//!
+//! # Words
+//!
+//! *client* · *node* (a transfer server) · *upstream* (a named group of nodes) · *listener* (a named
+//! bound address) · *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the
+//! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
+//! session_start to session_end, over many connections) · *admission* (the decision by token shape;
+//! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
+//! *limit*, *permit* · *lease* (a node held) · *drain* · *generation* (one applied config).
+//!
+//! # The house
+//!
+//! ```text
+//! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
+//! doors    fallback   admin   node      node is the guest house: a transfer node and a client for demo and tests
+//! rules    upstream (which node)   limit (how much)
+//! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
+//! cellar   config (plain data, imports nothing of ours)
+//! ```
+//!
+//! Imports go downward only. Doors never import each other, nothing but `cli` imports `gateway`, and
+//! `upstream` and `limit` do not know each other. Each library has one room: pingora in `fallback`,
+//! hyper in `admin` and in the health checks of `upstream`, rustls in `net`, prometheus in
+//! `telemetry`, YAML in `config`. `tests/it/house.rs` reads the source and holds all of it to that.
+//!
+//! # Two stories
+//!
+//! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
+//! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
+//! strictly, within a deadline. `fallback::grammar` says what the head asks for; what is no fallback
+//! request is answered here and no node sees it. A `session_start` is read as far as its token, which
+//! must have the right shape; its id must be new and be the one in the path; then [`upstream`] gives a
+//! lease on a node. Every later request finds its session in the table ([`fallback::Sessions`]), or
+//! goes nowhere. The connection is lent to the engine (`fallback::engine`) for the length of the
+//! exchange; bodies stream both ways and are never kept. At the session's end one access record is
+//! written ([`telemetry::AccessLog`]).
+//!
+//! **A reload.** [`config::Config::load`] tells all problems at once, or none. The gateway builds the
+//! whole new generation aside (certificates are read again) and binds what is new. Until here nothing
+//! has changed; from here nothing can fail. Each listener gets its new door; one that is gone refuses
+//! new sessions and closes when its last one is over. Nodes that stay keep their health and leases.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod fallback;
+pub mod gateway;
+pub mod limit;
+pub mod net;
+pub mod node;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,235 @@
+//! The airlock: the one place where bytes of a client become requests.
+//!
+//! It reads a head whole and strictly, with a deadline, before anything else sees it; it can take in
+//! the beginning of a body, drain a body that nobody wants, answer by itself, and lend the connection
+//! to an engine for the length of one exchange ([`Lent`](super::Lent)), knowing at every moment how
+//! much of the body is still to come. It does not know what a session is.
+
+use std::{io, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    head::{Head, HeadProblem, MAX_HEAD},
+    lent::{Idle, Lent, Returned},
+};
+use crate::net::Transport;
+
+/// How long a client may take, by what it is at.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// Until the first byte of a head.
+    pub first_byte: Duration,
+    /// From the first byte to the end of the head.
+    pub head: Duration,
+}
+
+/// Why there is no next head.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The client closed between two requests, or was silent for `first_byte`.
+    #[error("the client is done")]
+    Done,
+    /// The head was begun and not ended in time.
+    #[error("the head was not whole in time")]
+    Timeout,
+    /// The head is not acceptable.
+    #[error(transparent)]
+    Problem(#[from] HeadProblem),
+    /// The connection broke inside a head.
+    #[error("the connection broke inside a head")]
+    Io(#[source] io::Error),
+}
+
+/// One client connection, read a request at a time.
+#[derive(Debug)]
+pub struct Airlock {
+    pub(super) io: Transport,
+    /// Bytes read and not yet given to anybody.
+    pub(super) ahead: BytesMut,
+    /// Bytes of the current request's body that were not given to anybody yet, `ahead` included.
+    pub(super) body_left: u64,
+    /// The client closed its sending side, or the connection broke.
+    pub(super) ended: bool,
+    /// Answer bytes, heads included, written since the last head was read.
+    pub(super) written: u64,
+    /// Nothing moved for the idle limit while the connection was lent.
+    pub(super) stalled: bool,
+    pub(super) idle: Option<Idle>,
+}
+
+/// What [`Airlock::drain`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// The body is read to its end: the connection is sound.
+    Whole,
+    /// More is coming than was allowed, or it came too slowly: the connection must be closed.
+    Given,
+}
+
+impl Airlock {
+    /// Takes a fresh connection.
+    pub fn new(io: Transport) -> Airlock {
+        Airlock { io, ahead: BytesMut::new(), body_left: 0, ended: false, written: 0, stalled: false, idle: None }
+    }
+
+    /// Reads the next head. The body of the request before must have been used up.
+    pub async fn next_head(&mut self, waits: Waits) -> Result<Head, HeadError> {
+        self.written = 0;
+        let mut deadline = Instant::now() + waits.first_byte;
+        let mut seen = 0;
+        if !self.ahead.is_empty() {
+            deadline = Instant::now() + waits.head;
+        }
+        loop {
+            if let Some(end) = head_end(&self.ahead, &mut seen)? {
+                let head = Head::parse(self.ahead.split_to(end).freeze())?;
+                self.body_left = head.content_length().unwrap_or(0);
+                return Ok(head);
+            }
+            let fresh = self.ahead.is_empty();
+            match timeout_at(deadline, self.read_more()).await {
+                Err(_) if fresh => return Err(HeadError::Done),
+                Err(_) => return Err(HeadError::Timeout),
+                Ok(Ok(0)) | Ok(Err(_)) if fresh => return Err(HeadError::Done),
+                Ok(Ok(0)) => return Err(HeadError::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(Err(error)) => return Err(HeadError::Io(error)),
+                Ok(Ok(_)) if fresh => deadline = Instant::now() + waits.head,
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Reads ahead until `wanted` bytes of the body are here, or the whole of it if it is shorter.
+    /// Fails when the client pauses for `idle` or leaves.
+    pub async fn take_in(&mut self, wanted: usize, idle: Duration) -> io::Result<()> {
+        let wanted = wanted.min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
+        while self.ahead.len() < wanted {
+            self.ahead.reserve((wanted - self.ahead.len()).clamp(2048, 64 * 1024));
+            let n = timeout(idle, self.read_more()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The beginning of the body as far as it was read ahead.
+    pub fn taken_in(&self) -> &[u8] {
+        let body = usize::try_from(self.body_left).unwrap_or(usize::MAX);
+        self.ahead.get(..body.min(self.ahead.len())).unwrap_or_default()
+    }
+
+    /// Bytes of the current body that were not given to anybody yet.
+    pub fn body_left(&self) -> u64 {
+        self.body_left
+    }
+
+    /// Whether the client closed its sending side.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the last loan ended because nothing moved.
+    pub fn has_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Answer bytes, heads included, since the last head.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Reads the rest of the body and throws it away, up to `limit` bytes, for at most `total`.
+    pub async fn drain(&mut self, limit: u64, idle: Duration, total: Duration) -> Drained {
+        if self.body_left > limit {
+            return Drained::Given;
+        }
+        let deadline = Instant::now() + total;
+        loop {
+            let here = self.taken_in().len();
+            self.ahead.advance(here);
+            self.body_left -= here as u64;
+            if self.body_left == 0 {
+                return Drained::Whole;
+            }
+            self.ahead.reserve(64 * 1024);
+            match timeout_at(deadline, timeout(idle, self.read_more())).await {
+                Ok(Ok(Ok(n))) if n > 0 => {}
+                _ => return Drained::Given,
+            }
+        }
+    }
+
+    /// Writes an answer whole; fails when the client does not take it within `limit`.
+    pub async fn answer(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()> {
+        let write = async {
+            self.io.write_all(bytes).await?;
+            self.io.flush().await
+        };
+        let done = timeout(limit, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.written += bytes.len() as u64;
+        self.ended |= done.is_err();
+        done
+    }
+
+    /// Lends the connection for one exchange: the borrower reads `head` and then the body, and
+    /// writes the answer. `idle` bounds the time in which nothing moves.
+    pub fn lend(self, head: bytes::Bytes, idle: Duration) -> (Lent, Returned) {
+        let (home, back) = oneshot::channel();
+        (Lent::new(self, head, idle, home), Returned(back))
+    }
+
+    /// Closes in good order: TLS close_notify and FIN at once, then, when the client may still be
+    /// sending, a short wait so that a reset does not overtake the last answer.
+    pub async fn close(mut self) {
+        const LINGER: Duration = Duration::from_secs(1);
+        const LINGER_BYTES: usize = 1024 * 1024;
+        let shut = timeout(LINGER, self.io.shutdown()).await;
+        if self.ended || !matches!(shut, Ok(Ok(()))) {
+            return;
+        }
+        let linger = async {
+            let mut total = 0;
+            while total < LINGER_BYTES {
+                self.ahead.clear();
+                match self.read_more().await {
+                    Ok(n) if n > 0 => total += n,
+                    _ => break,
+                }
+            }
+        };
+        let _ = timeout(LINGER, linger).await;
+    }
+
+    async fn read_more(&mut self) -> io::Result<usize> {
+        self.ahead.reserve(2048);
+        let n = self.io.read_buf(&mut self.ahead).await.inspect_err(|_| self.ended = true)?;
+        self.ended |= n == 0;
+        Ok(n)
+    }
+}
+
+/// Where the head ends in `bytes`; `seen` remembers how far was looked.
+fn head_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, HeadProblem> {
+    let from = seen.saturating_sub(3);
+    let found = bytes.get(from..).and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n"));
+    match found {
+        Some(at) if from + at + 4 <= MAX_HEAD => Ok(Some(from + at + 4)),
+        None if bytes.len() <= MAX_HEAD => {
+            // A head that already broke a rule need not be waited for.
+            let fresh = bytes.get(*seen..).unwrap_or_default();
+            if *seen == 0 && fresh.first().is_some_and(|b| !b.is_ascii_uppercase()) {
+                return Err(HeadProblem::RequestLine);
+            }
+            *seen = bytes.len();
+            Ok(None)
+        }
+        _ => Err(HeadProblem::TooLarge),
+    }
+}

@@ -1,0 +1,187 @@
+//! The closed vocabulary: every label value that is not a configured name is a word of these enums.
+//!
+//! A refusal has one word. The metric label, the log field and the `x-fallgate-error` field of the
+//! answer carry the same one, so that an operator can go from a user's message to the counter.
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every word there is, in the order of declaration.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+
+            /// The word as it stands in metrics, logs and answers.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Why a connection, request or session was refused or failed.
+    Reason {
+        /// The listener, or the gateway, holds as many connections as `max_connections` allows.
+        TooManyConnections = "too_many_connections",
+        /// The TLS handshake failed or was not TLS at all.
+        TlsHandshake = "tls_handshake",
+        /// The TLS handshake was not over within `tls_handshake`.
+        TlsTimeout = "tls_timeout",
+        /// The request head is not what RFC 9112 and the fallback allow; the framing is lost.
+        BadHead = "bad_head",
+        /// The request head is larger than 32 KiB or has more than 100 fields.
+        HeadTooLarge = "head_too_large",
+        /// The request head was not whole within `request_head`.
+        HeadTimeout = "head_timeout",
+        /// A field value or the path holds a control character.
+        BadName = "bad_name",
+        /// The target is not one of the fallback's forms.
+        NotFound = "not_found",
+        /// The operation does not go with this method.
+        MethodNotAllowed = "method_not_allowed",
+        /// The target or the length field does not fit the fallback's grammar.
+        BadRequest = "bad_request",
+        /// The start body holds no id, operation or token where they must be.
+        BadStart = "bad_start",
+        /// The id in the start body is not the session in the path.
+        SessionMismatch = "session_mismatch",
+        /// A session with this id is live already.
+        SessionLive = "session_live",
+        /// No such session was admitted here.
+        UnknownSession = "unknown_session",
+        /// The session belongs to another client address.
+        ClientMismatch = "client_mismatch",
+        /// The start carries no token.
+        TokenMissing = "token_missing",
+        /// The token has the shape of no known kind.
+        TokenShape = "token_shape",
+        /// The token is of a kind that this listener does not take.
+        TokenKind = "token_kind",
+        /// The token is over its date.
+        TokenExpired = "token_expired",
+        /// The token's access key is not on the list.
+        AccessKey = "access_key",
+        /// The gateway is draining and takes no new session.
+        Draining = "draining",
+        /// No node can take the session: all are down, full or excluded.
+        NoNode = "no_node",
+        /// The session's node could not be reached.
+        NodeUnreachable = "node_unreachable",
+        /// The node answered with something that is not HTTP.
+        NodeBadAnswer = "node_bad_answer",
+        /// The node closed or reset the connection before its answer was whole.
+        NodeLost = "node_lost",
+        /// Neither side moved a byte for `body_idle`.
+        Stalled = "stalled",
+        /// The client went away before the answer was whole.
+        ClientLost = "client_lost",
+        /// A defect of the gateway itself.
+        Internal = "internal",
+    }
+}
+
+words! {
+    /// The way a session's files go.
+    Direction {
+        /// From the client to the node (put).
+        Upload = "upload",
+        /// From the node to the client (get).
+        Download = "download",
+    }
+}
+
+words! {
+    /// What a fallback request asks for.
+    Operation {
+        /// POST session_start.
+        Start = "session_start",
+        /// PUT or GET file.
+        File = "file",
+        /// PUT create_dir.
+        CreateDir = "create_dir",
+        /// PUT mgmt_msg.
+        Message = "mgmt_msg",
+        /// POST session_end.
+        End = "session_end",
+        /// Nothing that the fallback knows.
+        Other = "other",
+    }
+}
+
+words! {
+    /// How a session ended.
+    Outcome {
+        /// The client reported DONE.
+        Done = "done",
+        /// The client reported ERROR.
+        Error = "error",
+        /// The gateway or the node refused the start.
+        Refused = "refused",
+        /// The one connection of a persistent session was lost.
+        Lost = "lost",
+        /// Nothing moved for `session_idle`.
+        Idle = "idle",
+        /// The gateway ended before the session did.
+        Drained = "drained",
+    }
+}
+
+words! {
+    /// How a TLS handshake ended.
+    HandshakeResult {
+        /// TLS is up.
+        Ok = "ok",
+        /// An alert, garbage, or plain HTTP on the TLS port.
+        Failed = "failed",
+        /// Not over within `tls_handshake`.
+        Timeout = "timeout",
+    }
+}
+
+words! {
+    /// How one active health check ended.
+    HealthResult {
+        /// The node is fine.
+        Ok = "ok",
+        /// The node did not answer, or not as expected.
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// What decided on a node.
+    PickHow {
+        /// The upstream's balance.
+        Balance = "balance",
+        /// Another node, because the first could not be reached.
+        Failover = "failover",
+        /// Rendezvous hash of an unknown session (`unknown_session: route`).
+        Hash = "hash",
+        /// Every node was down and `when_all_down` is `try_all`.
+        TryAll = "try_all",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own_in_snake_case() {
+        let mut seen = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            let word = reason.as_str();
+            assert!(seen.insert(word), "{word} twice");
+            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The Prometheus families, built once and handed down; there is no global registry.
+//!
+//! Label values are configured names and words of [`super::labels`], so the number of series is
+//! bounded by the config and the code. What is counted on every request or chunk is resolved to its
+//! series when a listener is built ([`ListenerMetrics`]).
+
+use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+
+use super::{
+    families::Families,
+    labels::{Direction, HandshakeResult, Outcome, Reason},
+    series::ListenerMetrics,
+};
+
+/// Seconds; a session may last a night.
+const DURATIONS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
+/// Seconds; a connect to a node is a matter of milliseconds until it is not.
+const CONNECTS: &[f64] = &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0];
+
+/// Every family the gateway exports. Fields carry the family's help text as their doc.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    names: Vec<String>,
+    connections: IntCounterVec,
+    connections_active: IntGaugeVec,
+    tls_handshakes: IntCounterVec,
+    requests: IntCounterVec,
+    sessions_started: IntCounterVec,
+    sessions_active: IntGaugeVec,
+    sessions_finished: IntCounterVec,
+    session_duration: HistogramVec,
+    files: IntCounterVec,
+    bytes: IntCounterVec,
+    refusals: IntCounterVec,
+    /// 1 while a node's port passes its checks, else 0.
+    pub node_up: IntGaugeVec,
+    /// Sessions that hold a lease on the node.
+    pub node_sessions: IntGaugeVec,
+    /// Time to open a connection to the node.
+    pub node_connect: HistogramVec,
+    /// Active checks by result.
+    pub health_checks: IntCounterVec,
+    /// Node choices by what decided.
+    pub node_picks: IntCounterVec,
+    /// Number of the applied config, from 1.
+    pub config_generation: IntGauge,
+    /// 1 when the last reload was applied, 0 when it was rejected.
+    pub config_last_reload_success: IntGauge,
+    /// When the last reload was tried, Unix seconds.
+    pub config_last_reload_timestamp: Gauge,
+    /// When a served certificate ends, Unix seconds.
+    pub certificate_not_after: GaugeVec,
+}
+
+impl Metrics {
+    /// Registers every family; fails only when two families share a name.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let mut all = Families::default();
+        let build = all.gauges("build_info", "Always 1; the version is a label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        #[cfg(target_os = "linux")]
+        all.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let f = &mut all;
+        Ok(Metrics {
+            connections: f.counters("connections_total", "Connections accepted.", &["listener"])?,
+            connections_active: f.gauges("connections_active", "Connections open now.", &["listener"])?,
+            tls_handshakes: f.counters("tls_handshakes_total", "TLS handshakes by result.", &["listener", "result"])?,
+            requests: f.counters(
+                "requests_total",
+                "Requests answered, by operation and status.",
+                &["listener", "operation", "status"],
+            )?,
+            sessions_started: f.counters(
+                "sessions_started_total",
+                "Sessions that a node accepted.",
+                &["listener", "direction"],
+            )?,
+            sessions_active: f.gauges("sessions_active", "Sessions open now.", &["listener", "node"])?,
+            sessions_finished: f.counters(
+                "sessions_finished_total",
+                "Sessions ended, by outcome.",
+                &["listener", "outcome"],
+            )?,
+            session_duration: f.histograms(
+                "session_duration_seconds",
+                "Time from session_start to the session's end.",
+                &["listener"],
+                DURATIONS,
+            )?,
+            files: f.counters(
+                "files_total",
+                "File requests by whether the node took or gave the file.",
+                &["listener", "outcome"],
+            )?,
+            bytes: f.counters("bytes_total", "Body bytes moved for clients.", &["listener", "direction"])?,
+            refusals: f.counters(
+                "refusals_total",
+                "Refusals and failures by the word that log and reply carry.",
+                &["listener", "reason"],
+            )?,
+            node_up: f.gauges(
+                "node_up",
+                "1 while the node's port passes its checks.",
+                &["upstream", "node", "port"],
+            )?,
+            node_sessions: f.gauges("node_sessions", "Sessions on the node.", &["upstream", "node"])?,
+            node_connect: f.histograms(
+                "node_connect_seconds",
+                "Time to open a connection to the node.",
+                &["upstream", "node"],
+                CONNECTS,
+            )?,
+            health_checks: f.counters(
+                "health_checks_total",
+                "Active health checks by result.",
+                &["upstream", "node", "port", "result"],
+            )?,
+            node_picks: f.counters("node_picks_total", "Node choices by what decided.", &["upstream", "how"])?,
+            config_generation: f.gauge("config_generation", "Number of the applied config, from 1.")?,
+            config_last_reload_success: f.gauge("config_last_reload_success", "1 when the last reload was applied.")?,
+            config_last_reload_timestamp: f
+                .float_gauge("config_last_reload_timestamp_seconds", "When the last reload was tried.")?,
+            certificate_not_after: f.float_gauges(
+                "tls_certificate_not_after_timestamp_seconds",
+                "When the certificate ends.",
+                &["listener", "name"],
+            )?,
+            registry: all.registry,
+            names: all.names,
+        })
+    }
+
+    /// The text exposition of all families.
+    pub fn render(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "Metrics could not be encoded.");
+        }
+        out
+    }
+
+    /// The names of all families, `process_*` left out, in the order of their making.
+    pub fn families(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The series of one listener, all created at 0 so that a rate has something to start from.
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        let by = |vec: &IntCounterVec, word: &str| vec.with_label_values(&[name, word]);
+        ListenerMetrics {
+            connections: self.connections.with_label_values(&[name]),
+            connections_active: self.connections_active.with_label_values(&[name]),
+            handshakes: HandshakeResult::ALL.iter().map(|r| by(&self.tls_handshakes, r.as_str())).collect(),
+            started: Direction::ALL.iter().map(|d| by(&self.sessions_started, d.as_str())).collect(),
+            finished: Outcome::ALL.iter().map(|o| by(&self.sessions_finished, o.as_str())).collect(),
+            duration: self.session_duration.with_label_values(&[name]),
+            files_ok: by(&self.files, "ok"),
+            files_failed: by(&self.files, "failed"),
+            bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
+            refusals: Reason::ALL.iter().map(|r| by(&self.refusals, r.as_str())).collect(),
+            requests: self.requests.clone(),
+            sessions_active: self.sessions_active.clone(),
+            name: name.to_owned(),
+        }
+    }
+}

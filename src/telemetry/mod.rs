@@ -1,0 +1,14 @@
+//! What the gateway says about itself: metrics, the access log, diagnostics, and the closed set of
+//! words that all three share.
+
+pub mod access;
+mod families;
+pub mod labels;
+pub mod logging;
+pub mod metrics;
+mod series;
+
+pub use access::{AccessLog, Record};
+pub use labels::{Direction, HandshakeResult, HealthResult, Operation, Outcome, PickHow, Reason};
+pub use metrics::Metrics;
+pub use series::{ActiveGuard, ListenerMetrics};

@@ -1,0 +1,119 @@
+//! The series of one listener, resolved once, so that counting is an addition and no look-up.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::labels::{Direction, HandshakeResult, Operation, Outcome, Reason};
+
+/// The series of one listener, resolved once.
+#[derive(Debug, Clone)]
+pub struct ListenerMetrics {
+    pub(super) name: String,
+    pub(super) connections: IntCounter,
+    pub(super) connections_active: IntGauge,
+    pub(super) handshakes: Vec<IntCounter>,
+    pub(super) started: Vec<IntCounter>,
+    pub(super) finished: Vec<IntCounter>,
+    pub(super) duration: Histogram,
+    pub(super) files_ok: IntCounter,
+    pub(super) files_failed: IntCounter,
+    pub(super) bytes: Vec<IntCounter>,
+    pub(super) refusals: Vec<IntCounter>,
+    pub(super) requests: IntCounterVec,
+    pub(super) sessions_active: IntGaugeVec,
+}
+
+impl ListenerMetrics {
+    /// Counts an accepted connection; the guard lowers `connections_active` when it goes.
+    pub fn connection(&self) -> ActiveGuard {
+        self.connections.inc();
+        ActiveGuard::new(self.connections_active.clone())
+    }
+
+    /// Counts one TLS handshake.
+    pub fn handshake(&self, result: HandshakeResult) {
+        self.handshakes[result as usize].inc();
+    }
+
+    /// Counts one answered request. A status outside the known ones counts as `other`.
+    pub fn request(&self, operation: Operation, status: u16) {
+        self.requests.with_label_values(&[self.name.as_str(), operation.as_str(), status_label(status)]).inc();
+    }
+
+    /// Counts a session that a node accepted.
+    pub fn session_started(&self, direction: Direction, node: &str) -> ActiveGuard {
+        self.started[direction as usize].inc();
+        ActiveGuard::new(self.sessions_active.with_label_values(&[self.name.as_str(), node]))
+    }
+
+    /// Counts a session's end and how long it lasted.
+    pub fn session_finished(&self, outcome: Outcome, lasted: std::time::Duration) {
+        self.finished[outcome as usize].inc();
+        self.duration.observe(lasted.as_secs_f64());
+    }
+
+    /// Counts a file request by whether it went well.
+    pub fn file(&self, ok: bool) {
+        if ok { self.files_ok.inc() } else { self.files_failed.inc() }
+    }
+
+    /// Counts body bytes.
+    pub fn bytes(&self, direction: Direction, n: u64) {
+        self.bytes[direction as usize].inc_by(n);
+    }
+
+    /// Counts a refusal or failure.
+    pub fn refusal(&self, reason: Reason) {
+        self.refusals[reason as usize].inc();
+    }
+}
+
+/// Raises a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct ActiveGuard(IntGauge);
+
+impl ActiveGuard {
+    fn new(gauge: IntGauge) -> ActiveGuard {
+        gauge.inc();
+        ActiveGuard(gauge)
+    }
+}
+
+impl Drop for ActiveGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A node may send any number; only those that mean something get a series.
+fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        206 => "206",
+        301 => "301",
+        302 => "302",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        407 => "407",
+        408 => "408",
+        409 => "409",
+        411 => "411",
+        413 => "413",
+        416 => "416",
+        429 => "429",
+        431 => "431",
+        500 => "500",
+        501 => "501",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        507 => "507",
+        0 => "none",
+        _ => "other",
+    }
+}

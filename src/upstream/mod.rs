@@ -1,0 +1,146 @@
+//! Which node: named groups of transfer nodes, how one is chosen, and how their health is known.
+//!
+//! Knows no protocol but the health checks' own, and nothing of limits.
+
+mod hash;
+mod health;
+mod node;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    config::{Balance, UpstreamConfig, WhenAllDown},
+    telemetry::{Metrics, PickHow},
+};
+
+pub use node::{Lease, Node, Pending};
+
+/// A named group of nodes. Its health checks run as long as it lives.
+#[derive(Debug)]
+pub struct Upstream {
+    name: String,
+    balance: Balance,
+    when_all_down: WhenAllDown,
+    nodes: Vec<Arc<Node>>,
+    turn: AtomicUsize,
+    metrics: Arc<Metrics>,
+    _checks: health::Checks,
+}
+
+/// No node can take the session: all are down, full or were tried already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no node of the upstream can take it")]
+pub struct NoNode;
+
+impl Upstream {
+    /// Builds the group and starts its checks; health and leases of nodes that `before` has at the
+    /// same place go on. Must be called inside a runtime.
+    pub fn build(config: &UpstreamConfig, before: Option<&Upstream>, metrics: &Arc<Metrics>) -> Upstream {
+        let nodes: Vec<_> = config
+            .nodes
+            .iter()
+            .map(|node| {
+                let same = before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(node)));
+                Arc::new(Node::new(&config.name, node, same.map(Arc::as_ref), metrics.clone()))
+            })
+            .collect();
+        Upstream {
+            name: config.name.clone(),
+            balance: config.balance,
+            when_all_down: config.when_all_down,
+            _checks: health::Checks::start(&config.health_check, &nodes),
+            nodes,
+            turn: AtomicUsize::new(0),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// The configured name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All nodes, in the order of the config.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// Whether every node's first check has ended.
+    pub fn is_known(&self) -> bool {
+        self.nodes.iter().all(|n| n.is_known())
+    }
+
+    /// Takes a lease on a node for a new session; `tried` are left out. `key` matters to `hash` alone.
+    pub fn pick(&self, key: &[u8], tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
+        loop {
+            let is_free = |n: &&Arc<Node>| n.has_room() && !tried.iter().any(|t| t.name() == n.name());
+            let free: Vec<_> = self.nodes.iter().filter(is_free).collect();
+            let up: Vec<_> = free.iter().copied().filter(|n| n.is_up()).collect();
+            let all_down = || self.nodes.iter().all(|n| !n.is_up());
+            let (node, how) = match self.choose(key, &up) {
+                Some(node) if tried.is_empty() => (node, PickHow::Balance),
+                Some(node) => (node, PickHow::Failover),
+                None if self.when_all_down == WhenAllDown::TryAll && all_down() => {
+                    tracing::warn!(upstream = self.name, "All nodes are down; trying one all the same.");
+                    (self.choose(key, &free).ok_or(NoNode)?, PickHow::TryAll)
+                }
+                None => return Err(NoNode),
+            };
+            // Another session may have taken the last place in between; then the choice is made anew.
+            if let Some(lease) = node.try_lease() {
+                self.count(how);
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// The node that the key's hash names among those that are up: for requests of sessions that
+    /// this gateway does not know. Takes no lease on its own account.
+    pub fn by_hash(&self, key: &[u8]) -> Result<Lease, NoNode> {
+        let up: Vec<_> = self.nodes.iter().filter(|n| n.is_up()).collect();
+        let node = highest(key, &up).ok_or(NoNode)?;
+        self.count(PickHow::Hash);
+        Ok(node.lease())
+    }
+
+    fn choose<'a>(&self, key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {
+        match self.balance {
+            Balance::Hash => highest(key, nodes),
+            Balance::RoundRobin => self.in_turn(nodes),
+            Balance::LeastSessions => {
+                let load = |n: &Arc<Node>| n.sessions() as f64 / f64::from(n.weight());
+                let least = nodes.iter().map(|n| load(n)).min_by(f64::total_cmp)?;
+                let equal: Vec<_> = nodes.iter().copied().filter(|n| load(n) <= least).collect();
+                self.in_turn(&equal)
+            }
+        }
+    }
+
+    /// Weighted turns: a node of weight 2 stands twice in the round.
+    fn in_turn<'a>(&self, nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {
+        let round: usize = nodes.iter().map(|n| n.weight() as usize).sum();
+        let mut at = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(round)?;
+        nodes.iter().copied().find(|n| {
+            let here = at < n.weight() as usize;
+            at = at.saturating_sub(n.weight() as usize);
+            here
+        })
+    }
+
+    fn count(&self, how: PickHow) {
+        self.metrics.node_picks.with_label_values(&[self.name.as_str(), how.as_str()]).inc();
+    }
+}
+
+fn highest<'a>(key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {
+    nodes
+        .iter()
+        .copied()
+        .max_by(|a, b| hash::score(key, a.name(), a.weight()).total_cmp(&hash::score(key, b.name(), b.weight())))
+}
+
+#[cfg(test)]
+mod tests;
