@@ -27,7 +27,8 @@
 //!
 //! Imports go downward only. Doors never import each other, nothing but `cli` imports `gateway`, and
 //! `upstream` and `limit` do not know each other. Each library has one room: pingora in `fallback`,
-//! hyper in `admin` and in the health checks of `upstream`, rustls in `net`, prometheus in
+//! hyper in `admin` and in the health checks of `upstream`, rustls in `net` (and in the guest house,
+//! which is a peer and stands for itself), prometheus in
 //! `telemetry`, YAML in `config`. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
 //! # Two stories

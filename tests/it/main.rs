@@ -1,0 +1,5 @@
+//! The gateway under test: real sockets, real TLS, real peers. One binary, because the engine links slowly.
+
+mod house;
+mod support;
+mod transfer;
