@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, OK, USAGE, complain};
 use crate::{
     config::Config,
     gateway::{Gateway, StartError},
+    net::files,
     telemetry::logging::{self, LevelHandle},
 };
 
@@ -20,6 +22,9 @@ pub(super) fn run(path: &Path) -> u8 {
         }
     };
     let level = logging::init(config.log.level);
+    if let Err(error) = files::raise_limit() {
+        tracing::warn!(%error, "The open-files limit could not be raised.");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -59,8 +64,16 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
         }
     }
     tracing::info!(sessions = gateway.sessions(), "Draining.");
-    let hurry = std::pin::pin!(signals.stop.recv());
+    let hurry = CancellationToken::new();
+    let again = tokio::spawn({
+        let hurry = hurry.clone();
+        async move {
+            signals.stop.recv().await;
+            hurry.cancel();
+        }
+    });
     gateway.drain(hurry).await;
+    again.abort();
     tracing::info!("Stopped.");
     OK
 }

@@ -181,7 +181,10 @@ async fn start(
         PersistentConnection::Off => Some(false),
         PersistentConnection::Auto => None,
     };
-    Ok(Prepared::Carry(Arc::new(Exchange::new(call, head, Some(session), door.upstream.clone(), node, None, offer))))
+    let mut exchange = Exchange::of_session(call, head, door.upstream.clone(), session, node);
+    exchange.offer_persistence = offer;
+    exchange.room = room;
+    Ok(Prepared::Carry(Arc::new(exchange)))
 }
 
 /// Every later request: its session is known, or it goes nowhere.
@@ -200,16 +203,7 @@ async fn follow(
             return Err((Reason::UnknownSession, None));
         }
         let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| (Reason::NoNode, None))?;
-        let node = lease.node().clone();
-        return Ok(Prepared::Carry(Arc::new(Exchange::new(
-            call,
-            head,
-            None,
-            door.upstream.clone(),
-            node,
-            Some(lease),
-            None,
-        ))));
+        return Ok(Prepared::Carry(Arc::new(Exchange::routed(call, head, door.upstream.clone(), lease))));
     };
     if door.admission.bind_client == BindClient::Ip && session.client() != client.ip() {
         return Err((Reason::ClientMismatch, None));
@@ -223,7 +217,7 @@ async fn follow(
         }
         _ => {}
     }
-    Ok(Prepared::Carry(Arc::new(Exchange::new(call, head, Some(session), door.upstream.clone(), node, None, None))))
+    Ok(Prepared::Carry(Arc::new(Exchange::of_session(call, head, door.upstream.clone(), session, node))))
 }
 
 /// Lends the connection to the engine for the exchange, then looks at what became of it.
@@ -233,7 +227,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     door.engine.carry(loan, exchange.clone()).await;
     let airlock = returned.back().await;
     drop(in_flight);
-    let mut fate = exchange.result();
+    let mut fate = exchange.fate();
     let operation = exchange.call.operation;
     let stalled = airlock.as_ref().is_some_and(Airlock::has_stalled);
     if stalled {
@@ -248,7 +242,9 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     if let Some(session) = &exchange.session {
         after(door, session, &exchange, &fate);
         if operation == Operation::Start && session.is_open() && session.client_keeps() {
-            *keeps = Some(session.clone());
+            if let Some(before) = keeps.replace(session.clone()) {
+                door.sessions.finish(&before, Outcome::Lost, None);
+            }
         }
         if operation == Operation::End {
             *keeps = None;

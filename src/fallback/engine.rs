@@ -75,6 +75,7 @@ struct Carrier {
 struct Ctx {
     exchange: Option<Arc<Exchange>>,
     pending: Option<Pending>,
+    passes_body: bool,
     unread: usize,
 }
 
@@ -255,7 +256,8 @@ impl ProxyHttp for Carrier {
                 r.node_refused = node_refused;
             });
         }
-        if !exchange.has_answer_body() {
+        ctx.passes_body = exchange.has_answer_body(status);
+        if !ctx.passes_body {
             answer.remove_header("transfer-encoding");
             answer.insert_header("content-length", "0")?;
         }
@@ -271,7 +273,7 @@ impl ProxyHttp for Carrier {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<Option<Duration>> {
         let exchange = ctx.exchange()?.clone();
-        if exchange.has_answer_body() {
+        if ctx.passes_body {
             exchange.moved(Direction::Download, body.as_ref().map_or(0, Bytes::len));
         } else if let Some(bytes) = body.take() {
             ctx.unread += bytes.len();

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{grammar::Call, session::Session};
 use crate::{
     net::http1::Head,
@@ -20,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) upstream: Arc<Upstream>,
     /// Whether the client is to keep its connection: decided at the start, told in its answer.
     pub(super) offer_persistence: Option<bool>,
+    /// The start body's part of the memory for all of them, until it has gone on.
+    pub(super) room: Option<OwnedSemaphorePermit>,
     state: Mutex<State>,
 }
 
@@ -29,7 +33,7 @@ struct State {
     /// Held for a routed request alone; a session holds its own.
     _lease: Option<Lease>,
     tried: Vec<Arc<Node>>,
-    result: Fate,
+    fate: Fate,
 }
 
 /// What became of the exchange.
@@ -50,17 +54,32 @@ pub(super) struct Fate {
 }
 
 impl Exchange {
-    pub(super) fn new(
+    /// A request of a known session, to that session's node.
+    pub(super) fn of_session(
         call: Call,
         head: Head,
-        session: Option<Arc<Session>>,
         upstream: Arc<Upstream>,
+        session: Arc<Session>,
+        node: Arc<Node>,
+    ) -> Exchange {
+        Exchange::new(call, head, upstream, Some(session), node, None)
+    }
+
+    /// A request of an unknown session, to the node that holds the lease for it.
+    pub(super) fn routed(call: Call, head: Head, upstream: Arc<Upstream>, lease: Lease) -> Exchange {
+        Exchange::new(call, head, upstream, None, lease.node().clone(), Some(lease))
+    }
+
+    fn new(
+        call: Call,
+        head: Head,
+        upstream: Arc<Upstream>,
+        session: Option<Arc<Session>>,
         node: Arc<Node>,
         lease: Option<Lease>,
-        offer_persistence: Option<bool>,
     ) -> Exchange {
-        let state = State { node, _lease: lease, tried: Vec::new(), result: Fate::default() };
-        Exchange { call, head, session, upstream, offer_persistence, state: Mutex::new(state) }
+        let state = State { node, _lease: lease, tried: Vec::new(), fate: Fate::default() };
+        Exchange { call, head, session, upstream, offer_persistence: None, room: None, state: Mutex::new(state) }
     }
 
     pub(super) fn is_start(&self) -> bool {
@@ -68,8 +87,9 @@ impl Exchange {
     }
 
     /// Whether the client reads a body after this answer: only that of a file it fetches and wants.
-    pub(super) fn has_answer_body(&self) -> bool {
-        self.call.fetches && self.head.field("x-skip-file").is_none_or(|v| !v.starts_with(b"1"))
+    /// It would take any other for the next answer.
+    pub(super) fn has_answer_body(&self, status: u16) -> bool {
+        status == 200 && self.call.fetches && self.head.field("x-skip-file").is_none_or(|v| !v.starts_with(b"1"))
     }
 
     pub(super) fn node(&self) -> Arc<Node> {
@@ -92,20 +112,20 @@ impl Exchange {
 
     /// Notes what broke; the first word stands, for what follows is its consequence.
     pub(super) fn fail(&self, reason: Reason, detail: String) {
-        self.lock().result.failure.get_or_insert((reason, detail));
+        self.lock().fate.failure.get_or_insert((reason, detail));
     }
 
     /// A node was moved on from; its failure is no longer the request's.
     pub(super) fn forgive(&self) {
-        self.lock().result.failure = None;
+        self.lock().fate.failure = None;
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Fate)) {
-        change(&mut self.lock().result);
+        change(&mut self.lock().fate);
     }
 
-    pub(super) fn result(&self) -> Fate {
-        self.lock().result.clone()
+    pub(super) fn fate(&self) -> Fate {
+        self.lock().fate.clone()
     }
 
     /// Counts body bytes for the session.

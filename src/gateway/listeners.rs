@@ -101,7 +101,7 @@ impl Listeners {
     }
 
     /// Closes the sockets and waits for the connections, until the deadline or `hurry`.
-    pub(super) async fn close(self, deadline: Instant, hurry: &mut (impl Future<Output = ()> + Unpin)) {
+    pub(super) async fn close(self, deadline: Instant, hurry: &CancellationToken) {
         for listener in self.0.values() {
             listener.stop.cancel();
             listener.connections.close();
@@ -110,7 +110,7 @@ impl Listeners {
             tokio::select! {
                 () = listener.connections.wait() => {}
                 () = tokio::time::sleep_until(deadline) => return,
-                () = &mut *hurry => return,
+                () = hurry.cancelled() => return,
             }
         }
     }

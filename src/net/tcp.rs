@@ -64,11 +64,6 @@ impl Conn {
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.stream).set_tcp_quickack(true);
     }
-
-    /// Makes the close a reset, so that a peer that does not read cannot hold the socket.
-    pub fn reset_on_close(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-    }
 }
 
 impl AsyncRead for Conn {

@@ -19,16 +19,6 @@ pub enum Transport {
     Tls(Box<TlsConn>),
 }
 
-impl Transport {
-    /// The TCP connection under it.
-    pub fn conn(&self) -> &Conn {
-        match self {
-            Transport::Plain(conn) => conn,
-            Transport::Tls(tls) => tls.get_ref().0,
-        }
-    }
-}
-
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

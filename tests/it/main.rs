@@ -1,5 +1,18 @@
 //! The gateway under test: real sockets, real TLS, real peers. One binary, because the engine links slowly.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and says so"
+)]
+#![allow(
+    missing_docs,
+    dead_code,
+    reason = "test names are the documentation; not every module uses all of the sandbox"
+)]
+
 mod house;
 mod support;
 mod transfer;

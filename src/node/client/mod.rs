@@ -1,6 +1,7 @@
 //! A client that puts on the wire what the real one does: same requests, same order, same patience (see `docs/protocol.md`).
 
 mod answer;
+mod codes;
 mod download;
 mod request;
 mod scan;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use answer::Answer;
+pub use codes::text_of;
 pub use session::Session;
 pub use tls::insecure_tls;
 

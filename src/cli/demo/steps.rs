@@ -1,0 +1,200 @@
+//! The transfers that the demo shows, each with its proof.
+
+use std::{path::Path, time::Instant};
+
+use super::{
+    Result, files, say,
+    stage::{Stage, TOKEN},
+};
+use crate::node::client::{Report, text_of};
+
+/// Plays all of them; the first that goes wrong ends the demo.
+pub(super) async fn all(stage: &mut Stage) -> Result<()> {
+    setting(stage);
+    let uploaded = up(stage).await?;
+    down(stage, uploaded).await?;
+    plain(stage).await?;
+    refused(stage).await?;
+    resumed(stage).await?;
+    death(stage).await?;
+    records(stage)
+}
+
+fn setting(stage: &Stage) {
+    say("1. Two transfer nodes and a gateway in front of them\n");
+    let doors = [("HTTPS", stage.https, "--+-- fallgate"), ("HTTP ", stage.http, "--+")];
+    for ((name, node), (scheme, address, end)) in stage.nodes.iter().zip(doors) {
+        let left = format!("   client -- {scheme} {address} {end}");
+        say(format_args!("{left:<49} --+-- {name:<5} {}", node.address()));
+    }
+    say(format_args!("\n   Config, certificate and all files are in {}", stage.dir.path().display()));
+}
+
+/// Over TLS; the client gets one connection for the whole session although the nodes offer none.
+async fn up(stage: &Stage) -> Result<&'static str> {
+    let tree = files::tree(&stage.photos)?;
+    say(format_args!("\n2. Upload over HTTPS: the folder `photos`, {} files and an empty folder", tree.len() - 1));
+    let start = Instant::now();
+    let report = good(stage.client(true, TOKEN)?.upload(std::slice::from_ref(&stage.photos), "/").await?)?;
+    let node = stage.node_of(&report.session);
+    told(&report, node, start);
+    same(&stage.photos, &stage.dir.path().join(node).join("up/photos"))?;
+    Ok(node)
+}
+
+/// The files must be where the download's node looks for them, so both nodes get them: as on the
+/// shared storage that nodes of one group usually have.
+async fn down(stage: &Stage, uploaded: &str) -> Result<()> {
+    let from = stage.dir.path().join(uploaded).join("up/photos");
+    for (name, _) in &stage.nodes {
+        copy(&from, &stage.dir.path().join(name).join("photos"))?;
+    }
+    say("\n3. Download over HTTPS: the same folder back");
+    let into = stage.dir.path().join("back");
+    std::fs::create_dir(&into)?;
+    let start = Instant::now();
+    let report = good(stage.client(true, TOKEN)?.download(&["photos".into()], &into).await?)?;
+    told(&report, stage.node_of(&report.session), start);
+    let (sent, back) = (files::tree(&stage.photos)?, files::tree(&into.join("photos"))?);
+    // An empty folder has no request of its own on the way down.
+    if back.iter().any(|(path, sum)| sent.get(path) != Some(sum)) || back.len() + 1 != sent.len() {
+        return Err("the files that came back differ".into());
+    }
+    say("   SHA-256 of every file is the same.");
+    Ok(())
+}
+
+async fn plain(stage: &Stage) -> Result<()> {
+    say("\n4. Upload over plain HTTP: one file, one connection a request");
+    let start = Instant::now();
+    let file = stage.photos.join("2026/thumb-00.jpg");
+    let report = good(stage.client(false, TOKEN)?.upload(&[file], "/").await?)?;
+    told(&report, stage.node_of(&report.session), start);
+    Ok(())
+}
+
+async fn refused(stage: &Stage) -> Result<()> {
+    say("\n5. A token of the wrong shape is refused at the edge; no node hears of it");
+    let report = stage.client(true, "open sesame")?.upload(std::slice::from_ref(&stage.photos), "/").await?;
+    if report.is_ok() || stage.node_of(&report.session) != "no node" {
+        return Err("it was not refused".into());
+    }
+    say(format_args!("   The client's user reads: {} (code {})", text_of(report.code), report.code));
+    Ok(())
+}
+
+/// The partial file is put on both nodes, as on the storage that nodes of one group usually share.
+async fn resumed(stage: &Stage) -> Result<()> {
+    say("\n6. An upload is cut at 10 MB by its node, and resumed");
+    let file = stage.dir.path().join("night.mov");
+    std::fs::copy(stage.photos.join("master.raw"), &file)?;
+    for (_, node) in &stage.nodes {
+        node.set_faults(vec!["put:1=rst@10000000".parse()?]);
+    }
+    let client = stage.client(true, TOKEN)?;
+    let cut = client.upload(std::slice::from_ref(&file), "/").await?;
+    let first = stage.node_of(&cut.session);
+    say(format_args!("   First run:  {} (code {}), on node {first}", text_of(cut.code), cut.code));
+    for (_, node) in &stage.nodes {
+        node.set_faults(Vec::new());
+    }
+    for (name, _) in stage.nodes.iter().filter(|(name, _)| *name != first) {
+        let (from, to) = (stage.dir.path().join(first).join("up"), stage.dir.path().join(name).join("up"));
+        std::fs::create_dir_all(&to)?;
+        std::fs::copy(from.join("night.mov.partial"), to.join("night.mov.partial"))?;
+    }
+    let report = good(client.upload(std::slice::from_ref(&file), "/").await?)?;
+    let node = stage.node_of(&report.session);
+    say(format_args!("   Second run: {} more, on node {node}", size(report.bytes)));
+    if std::fs::read(&file)? != std::fs::read(stage.dir.path().join(node).join("up/night.mov"))? {
+        return Err("the resumed file differs".into());
+    }
+    say("   The file on the node is the same byte for byte.");
+    Ok(())
+}
+
+async fn death(stage: &mut Stage) -> Result<()> {
+    let (name, node) = stage.nodes.remove(0);
+    node.close().await;
+    say(format_args!("\n7. Node {name} dies; the next sessions do not notice"));
+    for file in ["2026/thumb-01.jpg", "2026/thumb-02.jpg"] {
+        let start = Instant::now();
+        let file = stage.photos.join(file);
+        let report = good(stage.client(true, TOKEN)?.upload(&[file], "/").await?)?;
+        told(&report, stage.node_of(&report.session), start);
+    }
+    Ok(())
+}
+
+fn records(stage: &Stage) -> Result<()> {
+    say("\n8. What the operator has of it: one line per session");
+    let log = std::fs::read_to_string(stage.dir.path().join("access.log"))?;
+    say("   session       way       node   outcome  files  bytes up   bytes down");
+    for line in log.lines() {
+        let record: serde_json::Value = serde_json::from_str(line)?;
+        let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
+        let number = |key: &str| record[key].as_u64().unwrap_or(0);
+        say(format_args!(
+            "   {:<13} {:<9} {:<6} {:<8} {:>5}  {:<10} {}",
+            text("session"),
+            text("direction"),
+            text("node"),
+            text("outcome"),
+            number("files"),
+            size(number("bytes_uploaded")),
+            size(number("bytes_downloaded")),
+        ));
+    }
+    if let Some(admin) = stage.gateway.admin_address() {
+        say(format_args!("   Metrics: http://{admin}/metrics"));
+    }
+    Ok(())
+}
+
+fn good(report: Report) -> Result<Report> {
+    if report.is_ok() { Ok(report) } else { Err(format!("error {}: {}", report.code, report.problem).into()) }
+}
+
+fn told(report: &Report, node: &str, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    say(format_args!(
+        "   {}, {} on node {node}, over {}, in {seconds:.2} s",
+        count(report.files, "file"),
+        size(report.bytes),
+        count(report.connections, "connection"),
+    ));
+}
+
+fn same(left: &Path, right: &Path) -> Result<()> {
+    if files::tree(left)? != files::tree(right)? {
+        return Err("the files on the node differ".into());
+    }
+    say("   SHA-256 of every file is the same.");
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
