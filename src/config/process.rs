@@ -52,11 +52,11 @@ pub struct TimeoutsConfig {
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::positive")]
     pub session_idle: Duration,
-    /// From being told to stop to closing the listeners, while readiness is already denied; default 0s.
+    /// From being told to stop to refusing new sessions, while readiness is already denied; default 0s.
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::any")]
     pub pre_drain: Duration,
-    /// How long running sessions may go on after the listeners closed; default 24h. Then they are cut, with 0s at once.
+    /// How long running sessions may go on once new ones are refused; default 24h. Then they are cut, with 0s at once.
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::any")]
     pub drain: Duration,

@@ -241,10 +241,12 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     }
     if let Some(session) = &exchange.session {
         after(door, session, &exchange, &fate);
-        if operation == Operation::Start && session.is_open() && session.client_keeps() {
-            if let Some(before) = keeps.replace(session.clone()) {
-                door.sessions.finish(&before, Outcome::Lost, None);
-            }
+        if operation == Operation::Start
+            && session.is_open()
+            && session.client_keeps()
+            && let Some(before) = keeps.replace(session.clone())
+        {
+            door.sessions.finish(&before, Outcome::Lost, None);
         }
         if operation == Operation::End {
             *keeps = None;

@@ -1,4 +1,4 @@
-//! Registers families and remembers their names, so that the documentation can be held to them.
+//! Registers families and remembers what they are, so that the documentation can be held to them.
 
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
@@ -6,16 +6,31 @@ use prometheus::{
 
 type Result<T> = std::result::Result<T, prometheus::Error>;
 
+/// What a family is called, labelled with and good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// The full name.
+    pub name: String,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+    /// The help text.
+    pub help: String,
+}
+
 /// A registry in the making.
 #[derive(Debug, Default)]
 pub(super) struct Families {
     pub(super) registry: Registry,
-    pub(super) names: Vec<String>,
+    pub(super) all: Vec<Family>,
 }
 
 impl Families {
     fn add<C: Collector + Clone + 'static>(&mut self, family: C) -> Result<C> {
-        self.names.extend(family.desc().iter().map(|d| d.fq_name.clone()));
+        self.all.extend(family.desc().iter().map(|d| Family {
+            name: d.fq_name.clone(),
+            labels: d.variable_labels.clone(),
+            help: d.help.clone(),
+        }));
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
     }

@@ -7,7 +7,7 @@
 use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::{
-    families::Families,
+    families::{Families, Family},
     labels::{Direction, HandshakeResult, Outcome, Reason},
     series::ListenerMetrics,
 };
@@ -21,7 +21,7 @@ const CONNECTS: &[f64] = &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0];
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    names: Vec<String>,
+    families: Vec<Family>,
     connections: IntCounterVec,
     connections_active: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -127,7 +127,7 @@ impl Metrics {
                 &["listener", "name"],
             )?,
             registry: all.registry,
-            names: all.names,
+            families: all.all,
         })
     }
 
@@ -140,9 +140,9 @@ impl Metrics {
         out
     }
 
-    /// The names of all families, `process_*` left out, in the order of their making.
-    pub fn families(&self) -> &[String] {
-        &self.names
+    /// All families, `process_*` left out, in the order of their making.
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The series of one listener, all created at 0 so that a rate has something to start from.

@@ -9,6 +9,7 @@ pub mod metrics;
 mod series;
 
 pub use access::{AccessLog, Record};
+pub use families::Family;
 pub use labels::{Direction, HandshakeResult, HealthResult, Operation, Outcome, PickHow, Reason};
 pub use metrics::Metrics;
 pub use series::{ActiveGuard, ListenerMetrics};

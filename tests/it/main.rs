@@ -14,5 +14,6 @@
 )]
 
 mod house;
+mod readme;
 mod support;
 mod transfer;
