@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{BindClient, PersistentConnection, UnknownSession},
-    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Loan, Waits},
     telemetry::{Operation, Outcome, Reason},
 };
 
@@ -223,13 +223,15 @@ async fn follow(
 /// Lends the connection to the engine for the exchange, then looks at what became of it.
 async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Option<Arc<Session>>) -> Next {
     let in_flight = exchange.session.as_ref().map(|s| s.request());
-    let (loan, returned) = airlock.lend(exchange.head.raw().clone(), door.timeouts.body_idle);
-    door.engine.carry(loan, exchange.clone()).await;
-    let airlock = returned.back().await;
+    let (lent, loan) = airlock.lend(exchange.head.raw().clone());
+    let stalled = tokio::select! {
+        () = door.engine.carry(lent, exchange.clone()) => false,
+        () = watch(door, &loan, &exchange) => true,
+    };
+    let airlock = loan.take_back();
     drop(in_flight);
     let mut fate = exchange.fate();
     let operation = exchange.call.operation;
-    let stalled = airlock.as_ref().is_some_and(Airlock::has_stalled);
     if stalled {
         fate.failure = Some((Reason::Stalled, "nothing moved for body_idle".into()));
     } else if !fate.whole && fate.failure.is_none() {
@@ -279,6 +281,35 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
                 return Next::Close(Some(airlock));
             }
             refuse(door, airlock, operation, reason, None).await
+        }
+    }
+}
+
+/// Watches a loan: returns once nothing has moved for `body_idle`, and until the answer begins gives
+/// the client a sign of life whenever nothing moved for `slow_node_notice`.
+///
+/// While the client still sends, a notice does not help, nor does it harm: it is read later.
+async fn watch(door: &Door, loan: &Loan, exchange: &Exchange) {
+    let idle = door.timeouts.body_idle;
+    let notice = door.slow_node_notice.unwrap_or(idle);
+    // Looking four times in the shorter time sees a pause at most a quarter of it too late, and
+    // costs nothing on the way of the bytes.
+    let tick = idle.min(notice) / 4;
+    let (mut still, mut unsaid) = (Duration::ZERO, Duration::ZERO);
+    loop {
+        tokio::time::sleep(tick).await;
+        if loan.has_moved() {
+            (still, unsaid) = (Duration::ZERO, Duration::ZERO);
+            continue;
+        }
+        still += tick;
+        unsaid += tick;
+        if still >= idle {
+            return;
+        }
+        if unsaid >= notice && door.slow_node_notice.is_some() && exchange.fate().status == 0 {
+            unsaid = Duration::ZERO;
+            loan.notice().await;
         }
     }
 }

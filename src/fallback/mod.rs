@@ -16,7 +16,7 @@ mod sessions;
 mod stream;
 pub mod token;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub struct Door {
     admission: AdmissionConfig,
     persistence: PersistentConnection,
     timeouts: TimeoutsConfig,
+    /// None is off.
+    slow_node_notice: Option<Duration>,
     engine: engine::Engine,
     sessions: Arc<Sessions>,
     metrics: ListenerMetrics,
@@ -77,6 +79,7 @@ impl Door {
             admission: config.admission.clone(),
             persistence: config.persistence(),
             timeouts: timeouts.clone(),
+            slow_node_notice: Some(Duration::from_secs(8)),
             engine: engine::Engine::new(timeouts.clone(), max_connections as usize),
             sessions,
             metrics: metrics.listener(&config.name),

@@ -7,16 +7,15 @@
 
 use std::{io, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::oneshot,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     head::{Head, HeadProblem, MAX_HEAD},
-    lent::{Idle, Lent, Returned},
+    lent::{self, Lent, Loan},
 };
 use crate::net::Transport;
 
@@ -56,11 +55,10 @@ pub struct Airlock {
     pub(super) body_left: u64,
     /// The client closed its sending side, or the connection broke.
     pub(super) ended: bool,
-    /// Answer bytes, heads included, written since the last head was read.
-    pub(super) written: u64,
-    /// Nothing moved for the idle limit while the connection was lent.
-    pub(super) stalled: bool,
-    pub(super) idle: Option<Idle>,
+    /// A byte of body or answer moved since the owner of a loan last looked.
+    pub(super) moved: bool,
+    /// The borrower's last write went out in part only.
+    pub(super) mid_write: bool,
 }
 
 /// What [`Airlock::drain`] came to.
@@ -75,12 +73,11 @@ pub enum Drained {
 impl Airlock {
     /// Takes a fresh connection.
     pub fn new(io: Transport) -> Airlock {
-        Airlock { io, ahead: BytesMut::new(), body_left: 0, ended: false, written: 0, stalled: false, idle: None }
+        Airlock { io, ahead: BytesMut::new(), body_left: 0, ended: false, moved: false, mid_write: false }
     }
 
     /// Reads the next head. The body of the request before must have been used up.
     pub async fn next_head(&mut self, waits: Waits) -> Result<Head, HeadError> {
-        self.written = 0;
         let mut deadline = Instant::now() + waits.first_byte;
         let mut seen = 0;
         if !self.ahead.is_empty() {
@@ -135,16 +132,6 @@ impl Airlock {
         self.ended
     }
 
-    /// Whether the last loan ended because nothing moved.
-    pub fn has_stalled(&self) -> bool {
-        self.stalled
-    }
-
-    /// Answer bytes, heads included, since the last head.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
     /// Reads the rest of the body and throws it away, up to `limit` bytes, for at most `total`.
     pub async fn drain(&mut self, limit: u64, idle: Duration, total: Duration) -> Drained {
         if self.body_left > limit {
@@ -173,16 +160,14 @@ impl Airlock {
             self.io.flush().await
         };
         let done = timeout(limit, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        self.written += bytes.len() as u64;
         self.ended |= done.is_err();
         done
     }
 
     /// Lends the connection for one exchange: the borrower reads `head` and then the body, and
-    /// writes the answer. `idle` bounds the time in which nothing moves.
-    pub fn lend(self, head: bytes::Bytes, idle: Duration) -> (Lent, Returned) {
-        let (home, back) = oneshot::channel();
-        (Lent::new(self, head, idle, home), Returned(back))
+    /// writes the answer.
+    pub fn lend(self, head: Bytes) -> (Lent, Loan) {
+        lent::lend(self, head)
     }
 
     /// Closes in good order: TLS close_notify and FIN at once, then, when the client may still be

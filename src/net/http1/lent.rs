@@ -1,122 +1,87 @@
 //! A connection on loan to an engine.
 //!
 //! The engine sees one request and nothing else: the head that it is given, the body to its last
-//! byte, then silence until the client closes. Whatever the engine does with its side, dropping it
-//! brings the connection home, so that the owner decides whether it lives on.
+//! byte, then silence until the client closes. The owner keeps a hand on the connection meanwhile
+//! ([`Loan`]): it sees whether anything moves, can tell a waiting client that the gateway is alive,
+//! and takes the connection back whenever it likes, whatever the engine does with its side.
 
 use std::{
     io,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-    time::{Instant, Sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::airlock::Airlock;
 
-/// Parts of the idle limit after which movement is looked for: a stall is seen between one limit
-/// and five fourths of it, without reading a clock on every chunk.
-const TICKS: u32 = 4;
+/// The one interim answer that the client understands as a sign of life; each restarts its 20
+/// seconds of patience (docs/protocol.md, "Answers").
+const NOTICE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
-/// Watches for a time in which nothing moves.
-#[derive(Debug)]
-pub(super) struct Idle {
-    sleep: Pin<Box<Sleep>>,
-    tick: Duration,
-    still: u32,
-    moved: bool,
-}
+type Shared = Arc<Mutex<Option<Airlock>>>;
 
-impl Idle {
-    fn new(limit: Duration) -> Idle {
-        let tick = limit / TICKS;
-        Idle { sleep: Box::pin(tokio::time::sleep(tick)), tick, still: 0, moved: false }
-    }
-
-    fn restart(&mut self, limit: Duration) {
-        self.tick = limit / TICKS;
-        self.still = 0;
-        self.moved = false;
-        self.sleep.as_mut().reset(Instant::now() + self.tick);
-    }
-
-    /// Ready when the limit passed without movement.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            self.still = if std::mem::take(&mut self.moved) { 0 } else { self.still + 1 };
-            if self.still > TICKS {
-                return Poll::Ready(());
-            }
-            let next = Instant::now() + self.tick;
-            self.sleep.as_mut().reset(next);
-        }
-    }
+fn lock(shared: &Shared) -> MutexGuard<'_, Option<Airlock>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The engine's side of a loan.
 #[derive(Debug)]
 pub struct Lent {
-    airlock: Option<Airlock>,
+    shared: Shared,
     head: Bytes,
-    limit: Duration,
-    watching: bool,
-    home: Option<oneshot::Sender<Airlock>>,
 }
 
 /// The owner's side of a loan.
 #[derive(Debug)]
-pub struct Returned(pub(super) oneshot::Receiver<Airlock>);
+pub struct Loan(Shared);
 
-impl Returned {
-    /// Waits for the borrower to drop its side; `None` only if the connection was lost with it.
-    pub async fn back(self) -> Option<Airlock> {
-        self.0.await.ok()
-    }
+/// Both sides of a fresh loan.
+pub(super) fn lend(airlock: Airlock, head: Bytes) -> (Lent, Loan) {
+    let shared = Arc::new(Mutex::new(Some(airlock)));
+    (Lent { shared: shared.clone(), head }, Loan(shared))
 }
 
-impl Lent {
-    pub(super) fn new(mut airlock: Airlock, head: Bytes, limit: Duration, home: oneshot::Sender<Airlock>) -> Lent {
-        airlock.stalled = false;
-        Lent { airlock: Some(airlock), head, limit, watching: false, home: Some(home) }
+impl Loan {
+    /// Whether a byte of body or answer moved since this was last asked.
+    pub fn has_moved(&self) -> bool {
+        lock(&self.0).as_mut().is_some_and(|airlock| std::mem::take(&mut airlock.moved))
     }
 
-    /// Called whenever a side would have to wait: an error once nothing moved for the limit.
-    fn watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let Some(airlock) = self.airlock.as_mut() else {
-            return Poll::Pending;
-        };
-        if !self.watching {
-            self.watching = true;
-            if let Some(idle) = airlock.idle.as_mut() {
-                idle.restart(self.limit);
+    /// Tells the client that its request is being worked on. Must not be called once the answer has
+    /// begun. Does nothing while the client's socket takes no bytes.
+    pub async fn notice(&self) {
+        std::future::poll_fn(|cx| {
+            if let Some(airlock) = lock(&self.0).as_mut().filter(|a| !a.mid_write) {
+                match Pin::new(&mut airlock.io).poll_write(cx, NOTICE) {
+                    Poll::Ready(Ok(n)) if n == NOTICE.len() => {
+                        let _ = Pin::new(&mut airlock.io).poll_flush(cx);
+                    }
+                    Poll::Pending => {}
+                    // A part of a notice cannot be taken back: the framing is lost.
+                    Poll::Ready(_) => airlock.ended = true,
+                }
             }
-        }
-        let limit = self.limit;
-        ready!(airlock.idle.get_or_insert_with(|| Idle::new(limit)).poll(cx));
-        airlock.stalled = true;
-        Poll::Ready(io::ErrorKind::TimedOut.into())
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Ends the loan. The engine's side, if it still exists, is cut off.
+    pub fn take_back(self) -> Option<Airlock> {
+        lock(&self.0).take()
     }
 }
 
 impl Airlock {
-    fn moved(&mut self) {
-        if let Some(idle) = self.idle.as_mut() {
-            idle.moved = true;
-        }
-    }
-
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining());
         if !self.ahead.is_empty() {
             let n = room.min(self.ahead.len());
-            buf.put_slice(&self.ahead.split_to(n));
+            buf.put_slice(self.ahead.get(..n).unwrap_or_default());
+            self.ahead.advance(n);
             self.body_left -= n as u64;
             return Poll::Ready(Ok(()));
         }
@@ -133,7 +98,7 @@ impl Airlock {
         let n = buf.filled().len() - before;
         self.ended |= n == 0 || result.is_err();
         self.body_left -= n as u64;
-        self.moved();
+        self.moved = true;
         Poll::Ready(result)
     }
 
@@ -155,46 +120,39 @@ impl Airlock {
 
 impl AsyncRead for Lent {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.head.is_empty() {
-            let n = this.head.len().min(buf.remaining());
-            buf.put_slice(this.head.get(..n).unwrap_or_default());
-            this.head.advance(n);
+        if !self.head.is_empty() {
+            let n = self.head.len().min(buf.remaining());
+            buf.put_slice(self.head.get(..n).unwrap_or_default());
+            self.head.advance(n);
             return Poll::Ready(Ok(()));
         }
-        let Some(airlock) = this.airlock.as_mut() else {
-            return Poll::Ready(Ok(()));
-        };
-        let polled = if airlock.body_left > 0 { airlock.poll_body(cx, buf) } else { airlock.poll_close(cx) };
-        match polled {
-            Poll::Pending => this.watch(cx).map(Err),
-            ready => ready,
+        match lock(&self.shared).as_mut() {
+            None => Poll::Ready(Ok(())),
+            Some(airlock) if airlock.body_left > 0 => airlock.poll_body(cx, buf),
+            Some(airlock) => airlock.poll_close(cx),
         }
     }
 }
 
 impl AsyncWrite for Lent {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let Some(airlock) = this.airlock.as_mut() else {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut shared = lock(&self.shared);
+        let Some(airlock) = shared.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        match Pin::new(&mut airlock.io).poll_write(cx, buf) {
-            Poll::Pending => this.watch(cx).map(Err),
-            Poll::Ready(Ok(n)) => {
-                airlock.written += n as u64;
-                airlock.moved();
-                Poll::Ready(Ok(n))
+        let result = ready!(Pin::new(&mut airlock.io).poll_write(cx, buf));
+        match &result {
+            Ok(n) => {
+                airlock.mid_write = *n < buf.len();
+                airlock.moved = true;
             }
-            failed => {
-                airlock.ended = true;
-                failed
-            }
+            Err(_) => airlock.ended = true,
         }
+        Poll::Ready(result)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.airlock.as_mut() {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match lock(&self.shared).as_mut() {
             Some(airlock) => Pin::new(&mut airlock.io).poll_flush(cx),
             None => Poll::Ready(Ok(())),
         }
@@ -203,13 +161,5 @@ impl AsyncWrite for Lent {
     /// The owner closes, not the borrower.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let (Some(airlock), Some(home)) = (self.airlock.take(), self.home.take()) {
-            let _ = home.send(airlock);
-        }
     }
 }

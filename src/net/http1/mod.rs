@@ -6,4 +6,4 @@ mod lent;
 
 pub use airlock::{Airlock, Drained, HeadError, Waits};
 pub use head::{Head, HeadProblem, MAX_FIELDS, MAX_HEAD};
-pub use lent::{Lent, Returned};
+pub use lent::{Lent, Loan};
