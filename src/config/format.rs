@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::units::{parse_duration, parse_size};
 
 /// The longest name, so that it stays a readable metric label.
@@ -26,6 +28,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
         "socket-address" => socket_address(text),
         "name" => name(text),
         "host" => host(text),
+        "network" => parse_network(text).map(|_| ()),
         "file" if text.is_empty() => refuse("the file name is empty".to_owned(), None),
         "url-path" => url_path(text),
         _ => Ok(()),
@@ -40,6 +43,7 @@ pub(super) fn describe(format: &str) -> &'static str {
         "socket-address" => "an IP address with its port such as \"0.0.0.0:8443\"",
         "name" => "a name",
         "host" => "an IP address or a DNS name",
+        "network" => "an IP address or a network such as \"10.0.0.0/8\"",
         "file" => "a file name",
         "url-path" => "a path such as \"/\"",
         _ => "a text",
@@ -105,6 +109,26 @@ fn host(text: &str) -> Result<(), Refusal> {
     if is_dns_name(text) && !digits_only { Ok(()) } else { refuse(message, None) }
 }
 
+/// A network as `address/length`; a bare address is the network of itself alone.
+pub(super) fn parse_network(text: &str) -> Result<IpNet, Refusal> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        return refuse(
+            format!("{text:?} is neither an IP address nor a network"),
+            Some("write \"10.1.0.5\", \"10.0.0.0/8\" or \"fd00::/8\"; no names, no ports"),
+        );
+    };
+    // One slip of the pen must not let in a whole network.
+    if network.addr() != network.network() {
+        let hint =
+            format!("write \"{}\" for the network, \"{}\" for the address alone", network.trunc(), network.addr());
+        return refuse(format!("{text:?} names an address inside its network"), Some(&hint));
+    }
+    Ok(network)
+}
+
 /// RFC 1035 section 2.3.4 for the lengths; the underscore is allowed because container networks use it.
 fn is_dns_name(text: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -134,8 +158,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FORMATS: [&str; 8] =
-        ["duration", "positive-duration", "size", "socket-address", "name", "host", "file", "url-path"];
+    const FORMATS: [&str; 9] =
+        ["duration", "positive-duration", "size", "socket-address", "name", "host", "network", "file", "url-path"];
 
     #[test]
     fn names_fit_a_metric_label() {
@@ -164,6 +188,17 @@ mod tests {
         assert_eq!(hint("::1").as_deref(), Some("write \"[::1]:8443\""));
         assert_eq!(hint("localhost:80").as_deref(), Some("write \"127.0.0.1:80\""));
         assert!(check("socket-address", "[::]:0").is_ok());
+    }
+
+    #[test]
+    fn a_bare_address_is_a_network_of_one() {
+        let network = |text| parse_network(text).map(|network| network.to_string()).map_err(|refusal| refusal.message);
+        assert_eq!(network("10.1.0.5").as_deref(), Ok("10.1.0.5/32"));
+        assert_eq!(network("fd00::5").as_deref(), Ok("fd00::5/128"));
+        assert_eq!(network("0.0.0.0/0").as_deref(), Ok("0.0.0.0/0"));
+        for bad in ["", "10.0.0.0/33", "10.0.0/8", "10.1.0.5/8", "fd00::/129", "10.1.0.5:80", "n1", "[::1]"] {
+            assert!(network(bad).is_err(), "{bad:?} was accepted");
+        }
     }
 
     proptest! {

@@ -31,6 +31,93 @@ pub(super) mod duration {
     }
 }
 
+/// An `Option<Duration>` of which `None` is written `off`.
+pub(super) mod duration_or_off {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use crate::config::units::parse_duration;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use std::time::Duration;
+
+    #[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+    pub(in crate::config) fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(duration) => super::duration::serialize(duration, to),
+            None => to.serialize_str("off"),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "off" => Ok(None),
+            text => parse_duration(text).map(Some).map_err(D::Error::custom),
+        }
+    }
+
+    /// A duration for which zero makes no sense.
+    pub(in crate::config) fn positive(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [ { "type": "string", "format": "positive-duration" }, { "const": "off" } ]
+        })
+    }
+}
+
+/// A `bool` that is written `on` or `off`; `true` and `false` are read too.
+pub(super) mod switch {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Truth(bool),
+        Word(Word),
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        On,
+        Off,
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+    pub(in crate::config) fn serialize<S: Serializer>(value: &bool, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(if *value { "on" } else { "off" })
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+        Ok(match Said::deserialize(from)? {
+            Said::Truth(truth) => truth,
+            Said::Word(word) => matches!(word, Word::On),
+        })
+    }
+
+    pub(in crate::config) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["on", "off", true, false] })
+    }
+}
+
+/// A `Vec<IpNet>`, of which an entry may be a bare address.
+pub(super) mod networks {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use crate::config::format::parse_network;
+    use ipnet::IpNet;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    pub(in crate::config) fn serialize<S: Serializer>(value: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| parse_network(text).map_err(|refusal| D::Error::custom(refusal.message))).collect()
+    }
+
+    pub(in crate::config) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": { "type": "string", "format": "network" } })
+    }
+}
+
 /// An `Option<u32>` of which `None` is written `off`; a number is at least 1.
 pub(super) mod count_or_off {
     use super::{Schema, SchemaGenerator, json_schema};
@@ -123,6 +210,11 @@ pub(super) fn name(_: &mut SchemaGenerator) -> Schema {
 /// An IP address or a DNS name, without a port.
 pub(super) fn host(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "host" })
+}
+
+/// An IP address or a DNS name that may be left out.
+pub(super) fn optional_host(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [ { "type": "string", "format": "host" }, { "type": "null" } ] })
 }
 
 /// The name of a file, absolute or relative to the folder of the configuration file.

@@ -1,7 +1,9 @@
 //! `listeners`: where clients connect, and what they must bring.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,28 @@ pub struct ListenerConfig {
     /// Whether a connection outlives its answer; the default is `force` with `https` and `auto` with `http`.
     #[serde(default)]
     pub persistent_connection: Option<PersistentConnection>,
+    /// What the node is given as the target of a request; default `received`.
+    #[serde(default)]
+    pub node_target: NodeTarget,
+    /// What is kept from doing harm inside a session; by default all of it.
+    #[serde(default)]
+    pub guard: GuardConfig,
+    /// How long a node may be silent until the client is told to wait; default 8s, above zero, at most 10s, `off` for never.
+    #[serde(default = "default_slow_node_notice", with = "leaf::duration_or_off")]
+    #[schemars(schema_with = "leaf::duration_or_off::positive")]
+    pub slow_node_notice: Option<Duration>,
+    /// The proxies in front that are believed about who the client is, as addresses and networks; default empty, none is.
+    #[serde(default, with = "leaf::networks")]
+    #[schemars(schema_with = "leaf::networks::schema")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether a trusted proxy names the client by the PROXY protocol; default `off`. Only with `trusted_proxies`.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
+fn default_slow_node_notice() -> Option<Duration> {
+    Some(Duration::from_secs(8))
 }
 
 impl ListenerConfig {
@@ -139,4 +163,48 @@ pub enum BindClient {
     Off,
     /// The IP address that started it; a request from another one is refused.
     Ip,
+}
+
+/// What the node is given as the target of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeTarget {
+    /// The target as it came, also when the scheme changes on the way.
+    #[default]
+    Received,
+    /// The target with both its scheme words made those of the upstream.
+    NodeScheme,
+    /// The path alone.
+    OriginForm,
+}
+
+/// What is kept from doing harm inside a session; by default all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardConfig {
+    /// Whether file names that lead out of their folder are stopped; default `on`.
+    #[serde(with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub names: bool,
+    /// Whether places to resume at that cannot be right are stopped; default `on`.
+    #[serde(with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub resume: bool,
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self { names: true, resume: true }
+    }
+}
+
+/// Whether a trusted proxy names the client by the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// It does not; the client is who connects.
+    #[default]
+    Off,
+    /// It does; who connects from there is whom the PROXY header at the beginning of the connection names.
+    Accept,
 }

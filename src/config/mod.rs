@@ -33,11 +33,15 @@ use serde_json::Value;
 
 pub use error::{ConfigError, Problem};
 pub use listener::{
-    AdmissionConfig, BindClient, ListenerConfig, PersistentConnection, Protocol, TokenKind, TokenLevel, UnknownSession,
+    AdmissionConfig, BindClient, GuardConfig, ListenerConfig, NodeTarget, PersistentConnection, Protocol,
+    ProxyProtocol, TokenKind, TokenLevel, UnknownSession,
 };
 pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LimitsConfig, LogConfig, LogLevel, TimeoutsConfig};
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
-pub use upstream::{Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, PortsConfig, UpstreamConfig, WhenAllDown};
+pub use upstream::{
+    AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, PortsConfig, Scheme,
+    UpstreamConfig, UpstreamTlsConfig, WhenAllDown,
+};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -101,6 +105,11 @@ impl Config {
     fn resolve(&mut self, base: &Path) {
         for listener in &mut self.listeners {
             if let Some(tls) = &mut listener.tls {
+                tls.resolve(base);
+            }
+        }
+        for upstream in &mut self.upstreams {
+            if let Some(tls) = &mut upstream.tls {
                 tls.resolve(base);
             }
         }

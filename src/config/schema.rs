@@ -23,10 +23,11 @@ impl<'a> Alternatives<'a> {
         Self { branches }
     }
 
-    /// Whether `value` is accepted as it stands: a fixed word, or `null` where that is allowed.
+    /// Whether `value` is accepted as it stands: a fixed word or truth value, or `null` where that is allowed.
     pub(super) fn has_literal(&self, value: &Value) -> bool {
         match value {
             Value::String(text) => self.words().any(|word| word == text),
+            Value::Bool(_) => self.branches.iter().any(|branch| choices(branch).any(|choice| choice == value)),
             Value::Null => self.wants("null"),
             _ => false,
         }
@@ -87,9 +88,13 @@ fn flatten<'a>(root: &'a Value, schema: &'a Value, into: &mut Vec<&'a Value>) {
 }
 
 fn words(branch: &Value) -> impl Iterator<Item = &str> {
-    let one = branch.get("const").and_then(Value::as_str);
+    choices(branch).filter_map(Value::as_str)
+}
+
+/// The fixed values of a branch.
+fn choices(branch: &Value) -> impl Iterator<Item = &Value> {
     let several = branch.get("enum").and_then(Value::as_array);
-    one.into_iter().chain(several.into_iter().flatten().filter_map(Value::as_str))
+    branch.get("const").into_iter().chain(several.into_iter().flatten())
 }
 
 fn types(branch: &Value) -> impl Iterator<Item = &str> {

@@ -53,8 +53,9 @@ impl<'a> Walk<'a> {
         }
         match env::expand(text, self.lookup) {
             Ok(expanded) => {
-                let number = expanded.parse::<u64>().ok().filter(|_| alternatives.wants("integer"));
-                *value = number.map_or_else(|| Value::from(expanded.into_owned()), Value::from);
+                let number = expanded.parse::<u64>().ok().filter(|_| alternatives.wants("integer")).map(Value::from);
+                let truth = expanded.parse::<bool>().ok().map(Value::from).filter(|t| alternatives.has_literal(t));
+                *value = number.or(truth).unwrap_or_else(|| Value::from(expanded.into_owned()));
                 true
             }
             Err(error) => {

@@ -20,9 +20,10 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
             let edits = distance(&given, &other);
             let allowed = (given.len().max(other.len()) / 3).max(1);
             let is_near = edits <= allowed || is_begun(&given, &other) || is_begun(&other, &given);
-            (is_near && edits < other.len()).then_some((edits, word))
+            // Of two words as near, the one that was broken off is meant: "of" is "off", not "on".
+            (is_near && edits < other.len()).then_some(((edits, !other.starts_with(&given)), word))
         })
-        .min_by_key(|(edits, _)| *edits)
+        .min_by_key(|(order, _)| *order)
         .map(|(_, word)| word)
 }
 
@@ -62,6 +63,7 @@ mod tests {
         assert_eq!(nearest("Min_Version", keys), Some("min_version"));
         assert_eq!(nearest("upstream", keys), None);
         assert_eq!(nearest("of", ["off", "ip"]), Some("off"));
+        assert_eq!(nearest("of", ["on", "off"]), Some("off"));
         assert_eq!(nearest("warning", ["error", "warn", "info"]), Some("warn"));
     }
 

@@ -45,6 +45,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(ListenerConfig { persistent_connection: None, ..said.clone() }, *unsaid);
     assert_eq!(config.upstreams[0], minimal.upstreams[0]);
     assert_eq!(config.upstreams[1].health_check.http, Some(HttpCheckConfig::default()));
+    assert_eq!(config.upstreams[2].tls, Some(UpstreamTlsConfig::default()));
 }
 
 #[test]
@@ -58,6 +59,15 @@ fn the_defaults_are_these() {
     assert_eq!(config.admin.address, Some("127.0.0.1:9180".parse().unwrap()));
     assert_eq!(config.listeners[0].persistence(), PersistentConnection::Force);
     assert_eq!(config.listeners[0].tls.as_ref().unwrap().min_version, TlsVersion::V1_2);
+    let listener = &config.listeners[0];
+    assert_eq!((listener.node_target, listener.proxy_protocol), (NodeTarget::Received, ProxyProtocol::Off));
+    assert_eq!(listener.guard, GuardConfig { names: true, resume: true });
+    assert_eq!(listener.slow_node_notice, Some(Duration::from_secs(8)));
+    assert!(listener.trusted_proxies.is_empty());
+    let upstream = &config.upstreams[0];
+    assert_eq!((upstream.scheme, &upstream.tls, upstream.max_pins), (Scheme::Http, &None, 100_000));
+    assert_eq!(upstream.affinity, AffinityConfig { key: AffinityKey::Session, idle: Duration::from_secs(1800) });
+    assert_eq!((node.port(Scheme::Http), node.port(Scheme::Https)), (Some(8080), None));
 }
 
 #[test]
@@ -90,10 +100,15 @@ fn file_names_start_from_the_folder_of_the_configuration() {
     let mut tree = minimal_tree();
     tree["access_log"] = json!({ "path": "access.log" });
     tree["listeners"][0]["tls"]["key_file"] = json!("/run/keys/tls.key");
+    tree["upstreams"][0]["scheme"] = json!("https");
+    tree["upstreams"][0]["tls"] = json!({ "ca_file": "nodes.pem" });
+    tree["upstreams"][0]["nodes"][0]["ports"] = json!({ "https": 8443 });
     let config = accept(&tree).unwrap();
     let certificate = &config.listeners[0].tls.as_ref().unwrap().certificates()[0];
     assert_eq!(certificate.cert_file, Path::new("/etc/fallgate/tls.crt"));
     assert_eq!(certificate.key_file, Path::new("/run/keys/tls.key"));
+    let authorities = config.upstreams[0].tls.as_ref().unwrap().ca_file.as_deref();
+    assert_eq!(authorities, Some(Path::new("/etc/fallgate/nodes.pem")));
     assert_eq!(config.access_log.path, "/etc/fallgate/access.log");
 }
 
@@ -113,6 +128,48 @@ fn variables_are_expanded_into_texts_and_numbers() {
     let node = &config.upstreams[0].nodes[0];
     assert_eq!((node.host.as_str(), node.weight, node.max_sessions), ("n1.example", 7, None));
     assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+}
+
+#[test]
+fn a_switch_is_a_word_or_a_truth_value() {
+    let minimal = std::fs::read_to_string(repository("config/minimal.yaml")).unwrap();
+    let cases = [("on", true), ("off", false), ("true", true), ("false", false), ("\"off\"", false)];
+    let variables = [("\"${UNSET:-off}\"", false), ("\"${UNSET:-false}\"", false), ("\"${UNSET:-true}\"", true)];
+    for (said, meant) in cases.into_iter().chain(variables) {
+        let guard = format!("    guard: {{ names: \"on\", resume: {said} }}\nupstreams:");
+        let config = read(&minimal.replace("upstreams:", &guard), Path::new(""), &no_variables).unwrap();
+        assert_eq!(config.listeners[0].guard, GuardConfig { names: true, resume: meant }, "{said}");
+        let word = if meant { "on" } else { "off" };
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["listeners"][0]["guard"], json!({ "names": "on", "resume": word }), "{said}");
+    }
+}
+
+#[test]
+fn what_stands_in_front_and_behind_survives_being_written_and_read() {
+    let mut tree = minimal_tree();
+    let listener = &mut tree["listeners"][0];
+    listener["node_target"] = json!("origin_form");
+    listener["slow_node_notice"] = json!("off");
+    listener["trusted_proxies"] = json!(["10.1.0.5", "fd00::5", "10.0.0.0/8"]);
+    listener["proxy_protocol"] = json!("accept");
+    let upstream = &mut tree["upstreams"][0];
+    upstream["scheme"] = json!("https");
+    upstream["tls"] = json!({ "server_name": "node.example", "verify": false });
+    upstream["affinity"] = json!({ "key": "user", "idle": "1h" });
+    upstream["max_pins"] = json!(1);
+    upstream["nodes"][0]["ports"] = json!({ "http": 8080, "https": 8443 });
+    let config = accept(&tree).unwrap();
+    let listener = &config.listeners[0];
+    let networks: Vec<_> = listener.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.1.0.5/32", "fd00::5/128", "10.0.0.0/8"]);
+    assert_eq!((listener.node_target, listener.slow_node_notice), (NodeTarget::OriginForm, None));
+    assert_eq!(listener.proxy_protocol, ProxyProtocol::Accept);
+    let upstream = &config.upstreams[0];
+    assert_eq!(upstream.nodes[0].port(upstream.scheme), Some(8443));
+    assert!(!upstream.tls.as_ref().unwrap().verify);
+    assert_eq!(upstream.affinity.key, AffinityKey::User);
+    assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
 }
 
 #[test]
@@ -162,7 +219,23 @@ fn every_bad_configuration_is_told_exactly() {
 
 /// A leaf of any kind, near to what is right at some place.
 fn leaf() -> impl Strategy<Value = Value> {
-    let words = ["off", "", "5s", "0s", "1.2", "stdout", "10.0.0.1:80", "n1", "${A}", "${A:-5}", "/"];
+    let words = [
+        "on",
+        "off",
+        "",
+        "5s",
+        "0s",
+        "1.2",
+        "stdout",
+        "10.0.0.1:80",
+        "10.0.0.1",
+        "10.0.0.1/8",
+        "n1",
+        "${A}",
+        "${A:-5}",
+        "${A:-true}",
+        "/",
+    ];
     prop_oneof![
         Just(json!(null)),
         Just(json!([])),

@@ -1,5 +1,6 @@
 //! `upstreams`: the nodes behind the gateway, and how one of them is chosen.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -14,9 +15,22 @@ pub struct UpstreamConfig {
     /// Its name in listeners, logs and metrics, unique among the upstreams; required.
     #[schemars(schema_with = "leaf::name")]
     pub name: String,
+    /// What is spoken to the nodes; default `http`. Each node needs the port of this name.
+    #[serde(default)]
+    pub scheme: Scheme,
+    /// How the nodes are known by their certificates, only with `scheme: https`; default `null`, which verifies them.
+    #[serde(default)]
+    pub tls: Option<UpstreamTlsConfig>,
     /// How a new session gets its node; default `least_sessions`.
     #[serde(default)]
     pub balance: Balance,
+    /// Which sessions meet the same node; by default each has its own.
+    #[serde(default)]
+    pub affinity: AffinityConfig,
+    /// Clients or users whose node is remembered at once; default 100000, at least 1. Then the longest idle is forgotten.
+    #[serde(default = "default_max_pins")]
+    #[schemars(range(min = 1))]
+    pub max_pins: u32,
     /// How it is found out which nodes can serve; by default a connection every 10s.
     #[serde(default)]
     pub health_check: HealthCheckConfig,
@@ -26,6 +40,83 @@ pub struct UpstreamConfig {
     /// The nodes; required, at least one.
     #[schemars(length(min = 1))]
     pub nodes: Vec<NodeConfig>,
+}
+
+fn default_max_pins() -> u32 {
+    100_000
+}
+
+/// What is spoken to the nodes of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// HTTP in the clear.
+    #[default]
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// How the nodes of an upstream are known by their certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTlsConfig {
+    /// The authorities of the nodes' certificates, PEM; default `null`, those of the system.
+    #[schemars(schema_with = "leaf::optional_file")]
+    pub ca_file: Option<PathBuf>,
+    /// The name that is asked for and that the certificates must bear; default `null`, the host of each node.
+    #[schemars(schema_with = "leaf::optional_host")]
+    pub server_name: Option<String>,
+    /// Whether the certificates are verified; default `on`. With `off` anyone may pass for a node.
+    #[serde(with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub verify: bool,
+}
+
+impl UpstreamTlsConfig {
+    /// Makes a relative file name relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(file) = &mut self.ca_file {
+            *file = base.join(&file);
+        }
+    }
+}
+
+impl Default for UpstreamTlsConfig {
+    fn default() -> Self {
+        Self { ca_file: None, server_name: None, verify: true }
+    }
+}
+
+/// Which sessions meet the same node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AffinityConfig {
+    /// What sessions of one node have in common; default `session`, which is each on its own.
+    pub key: AffinityKey,
+    /// How long the node of a client or user is remembered without a session; default 30m, above zero.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub idle: Duration,
+}
+
+impl Default for AffinityConfig {
+    fn default() -> Self {
+        Self { key: AffinityKey::Session, idle: Duration::from_mins(30) }
+    }
+}
+
+/// What sessions of one node have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AffinityKey {
+    /// Nothing; each session gets a node of its own.
+    #[default]
+    Session,
+    /// The address of the client.
+    Client,
+    /// The user that the session is for.
+    User,
 }
 
 /// How a new session gets its node.
@@ -114,7 +205,7 @@ pub struct NodeConfig {
     /// Its IP address or DNS name, without a port; required.
     #[schemars(schema_with = "leaf::host")]
     pub host: String,
-    /// The ports on which it serves; required.
+    /// The ports on which it serves; required, at least that of the upstream's scheme.
     pub ports: PortsConfig,
     /// Its share of new sessions beside the other nodes; default 1, from 1 to 100.
     #[serde(default = "default_weight")]
@@ -130,6 +221,17 @@ pub struct NodeConfig {
     pub max_pending: Option<u32>,
 }
 
+impl NodeConfig {
+    /// The port on which it serves this scheme; in a validated configuration there is one for the scheme of its upstream.
+    #[must_use]
+    pub fn port(&self, scheme: Scheme) -> Option<u16> {
+        match scheme {
+            Scheme::Http => self.ports.http,
+            Scheme::Https => self.ports.https,
+        }
+    }
+}
+
 fn default_weight() -> u32 {
     1
 }
@@ -140,10 +242,13 @@ fn default_max_pending() -> Option<u32> {
 }
 
 /// The ports on which a node serves.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct PortsConfig {
-    /// The port of its HTTP fallback, in the clear; required.
+    /// The port of its HTTP fallback, in the clear; required with `scheme: http`.
     #[schemars(range(min = 1))]
-    pub http: u16,
+    pub http: Option<u16>,
+    /// The port of its HTTP fallback over TLS; required with `scheme: https`.
+    #[schemars(range(min = 1))]
+    pub https: Option<u16>,
 }

@@ -3,11 +3,19 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
+use std::time::Duration;
 
 use super::error::Problem;
 use super::shape::item_path;
 use super::suggest::did_you_mean;
-use super::{ClientAuth, Config, ListenerConfig, Protocol, TlsConfig, TokenLevel};
+use super::units::format_duration;
+use super::{
+    ClientAuth, Config, ListenerConfig, NodeConfig, Protocol, ProxyProtocol, Scheme, TlsConfig, TokenLevel,
+    UpstreamConfig,
+};
+
+/// The longest silence towards a client; its patience is 20s, and half of that is for the way.
+const MAX_SILENCE: Duration = Duration::from_secs(10);
 
 /// Every problem of a configuration whose shape is right.
 pub(super) fn validate(config: &Config) -> Vec<Problem> {
@@ -51,6 +59,19 @@ fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &m
                 .hint("write token: decode, or leave access_keys out".to_owned()),
         );
     }
+    if let Some(notice) = listener.slow_node_notice.filter(|notice| *notice > MAX_SILENCE) {
+        let (notice, most) = (format_duration(notice), format_duration(MAX_SILENCE));
+        problems.push(
+            Problem::new(format!("{path}.slow_node_notice"), format!("{notice} comes too late for a client"))
+                .hint(format!("its patience is 20s; write at most {most}, or off")),
+        );
+    }
+    if listener.proxy_protocol == ProxyProtocol::Accept && listener.trusted_proxies.is_empty() {
+        problems.push(
+            Problem::new(format!("{path}.proxy_protocol"), "no proxy is trusted to say who the client is")
+                .hint("give trusted_proxies: [\"10.0.0.0/8\"], or write proxy_protocol: off".to_owned()),
+        );
+    }
 }
 
 fn tls(tls: &TlsConfig, path: &str, problems: &mut Vec<Problem>) {
@@ -88,8 +109,36 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) {
     unique("upstreams", "name", config.upstreams.iter().map(|u| Some(&u.name)), problems);
     let names: Vec<_> = config.upstreams.iter().map(|u| Some(u.name.clone())).collect();
     for (index, upstream) in config.upstreams.iter().enumerate() {
-        let path = format!("{}.nodes", item_path("upstreams", &names, index));
+        let place = item_path("upstreams", &names, index);
+        let path = format!("{place}.nodes");
         unique(&path, "name", upstream.nodes.iter().map(|node| Some(&node.name)), problems);
+        ports(upstream, &path, problems);
+        if upstream.scheme == Scheme::Http && upstream.tls.is_some() {
+            problems.push(
+                Problem::new(format!("{place}.tls"), "scheme http has no TLS")
+                    .hint("write scheme: https, or leave tls out".to_owned()),
+            );
+        }
+    }
+}
+
+/// Every node needs the port of the scheme; `path` is the place of the list.
+fn ports(upstream: &UpstreamConfig, path: &str, problems: &mut Vec<Problem>) {
+    let (word, other, example) = match upstream.scheme {
+        Scheme::Http => ("http", Scheme::Https, 8080),
+        Scheme::Https => ("https", Scheme::Http, 8443),
+    };
+    let names: Vec<_> = upstream.nodes.iter().map(|node| Some(node.name.clone())).collect();
+    let lacks = |node: &NodeConfig| node.port(upstream.scheme).is_none();
+    for (index, node) in upstream.nodes.iter().enumerate().filter(|(_, node)| lacks(node)) {
+        let give = format!("give it, such as {example}");
+        let hint = match (node.port(other), other) {
+            (None, _) => give,
+            (Some(_), Scheme::Http) => format!("{give}, or write scheme: http in the upstream"),
+            (Some(_), Scheme::Https) => format!("{give}, or write scheme: https in the upstream"),
+        };
+        let place = format!("{}.ports.{word}", item_path(path, &names, index));
+        problems.push(Problem::new(place, format!("scheme {word} of the upstream needs this port")).hint(hint));
     }
 }
 

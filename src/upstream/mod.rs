@@ -43,8 +43,9 @@ impl Upstream {
             .nodes
             .iter()
             .map(|node| {
-                let same = before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(node)));
-                Arc::new(Node::new(&config.name, node, same.map(Arc::as_ref), metrics.clone()))
+                let same =
+                    before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node)));
+                Arc::new(Node::new(&config.name, config.scheme, node, same.map(Arc::as_ref), metrics.clone()))
             })
             .collect();
         Upstream {

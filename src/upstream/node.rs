@@ -11,7 +11,10 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{config::NodeConfig, telemetry::Metrics};
+use crate::{
+    config::{NodeConfig, Scheme},
+    telemetry::Metrics,
+};
 
 /// What of a node outlives a reload: its health and the sessions on it.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub(super) struct Health {
 #[derive(Debug)]
 pub struct Node {
     upstream: String,
+    scheme: Scheme,
     config: NodeConfig,
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
@@ -46,7 +50,13 @@ pub struct Node {
 pub(super) const HTTP: &str = "http";
 
 impl Node {
-    pub(super) fn new(upstream: &str, config: &NodeConfig, before: Option<&Node>, metrics: Arc<Metrics>) -> Node {
+    pub(super) fn new(
+        upstream: &str,
+        scheme: Scheme,
+        config: &NodeConfig,
+        before: Option<&Node>,
+        metrics: Arc<Metrics>,
+    ) -> Node {
         let state = before.map_or_else(
             || {
                 Arc::new(NodeState {
@@ -60,6 +70,7 @@ impl Node {
         );
         let node = Node {
             upstream: upstream.to_owned(),
+            scheme,
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
             config: config.clone(),
             state,
@@ -104,15 +115,20 @@ impl Node {
         self.config.max_sessions.is_none_or(|max| self.sessions() < max as usize)
     }
 
-    /// Whether this is the same node as in another config: same host and port.
-    pub(super) fn is_at(&self, config: &NodeConfig) -> bool {
-        self.config.host == config.host && self.config.ports == config.ports
+    /// Whether this is the same node as in another config: same scheme, host and port.
+    pub(super) fn is_at(&self, scheme: Scheme, config: &NodeConfig) -> bool {
+        self.scheme == scheme && self.config.host == config.host && self.config.ports == config.ports
+    }
+
+    /// The port of the scheme; the config's own rules keep it from being absent.
+    fn port(&self) -> std::io::Result<u16> {
+        self.config.port(self.scheme).ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// An address to connect to; a name's addresses take turns. Fails when the name has none.
     pub async fn address(&self) -> std::io::Result<SocketAddr> {
         if let Ok(ip) = self.config.host.parse() {
-            return Ok(SocketAddr::new(ip, self.config.ports.http));
+            return Ok(SocketAddr::new(ip, self.port()?));
         }
         if let Some(known) = self.known_address() {
             return Ok(known);
@@ -126,8 +142,7 @@ impl Node {
         if self.config.host.parse::<std::net::IpAddr>().is_ok() {
             return Ok(());
         }
-        let found: Vec<_> =
-            tokio::net::lookup_host((self.config.host.as_str(), self.config.ports.http)).await?.collect();
+        let found: Vec<_> = tokio::net::lookup_host((self.config.host.as_str(), self.port()?)).await?.collect();
         if !found.is_empty() {
             *self.state.addresses.lock().unwrap_or_else(PoisonError::into_inner) = found;
         }
