@@ -28,6 +28,9 @@ const PEER_ABORTED: u8 = 39;
 /// "Data transfer stalled, timed out".
 const STALLED: u8 = 40;
 
+/// "File location is outside 'docroot' hierarchy".
+const OUTSIDE_DOCROOT: u8 = 41;
+
 /// What a reason is answered with.
 pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
     use Reason::*;
@@ -41,9 +44,10 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         TokenShape | TokenKind | TokenExpired | AccessKey => (403, AUTHORIZATION),
         SessionMismatch | SessionLive | UnknownSession | ClientMismatch => (403, PERMISSIONS),
         TooManyConnections | Draining | NoNode => (503, PEER_ABORTED),
-        NodeUnreachable | NodeBadAnswer | NodeLost => (502, PEER_ABORTED),
+        NodeBadName => (502, OUTSIDE_DOCROOT),
+        NodeUnreachable | NodeBadAnswer | NodeLost | NodeBadStart | NodeIgnoredRange => (502, PEER_ABORTED),
         Stalled => (504, STALLED),
-        TlsHandshake | TlsTimeout | ClientLost | Internal => (500, INTERNAL),
+        TlsHandshake | TlsTimeout | ProxyProtocol | ClientLost | Internal => (500, INTERNAL),
     };
     Answer { status, management_error: (operation == Operation::Start).then_some(number) }
 }

@@ -43,6 +43,11 @@ pub fn user(body: &[u8]) -> Option<String> {
     (!user.is_empty()).then(|| String::from_utf8_lossy(user).into_owned())
 }
 
+/// How many sources a whole start body names.
+pub fn sources(body: &[u8]) -> u64 {
+    body.windows(8).filter(|w| *w == b"<source>").count() as u64
+}
+
 /// How the client saw its session end.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct End {

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Door, admission, answer, body,
     exchange::Exchange,
+    forwarded::{self, Forwarded},
     grammar::{self, Call},
     session::{Opening, Session},
 };
@@ -104,6 +105,7 @@ async fn request(
         Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
     };
     let operation = call.operation;
+    let forwarded = forwarded::of(&head, client, door.tls.is_some(), &door.trusted_proxies);
     if head.has_control() {
         return refuse(door, airlock, operation, Reason::BadName, None).await;
     }
@@ -112,8 +114,8 @@ async fn request(
         return refuse(door, airlock, operation, Reason::BadRequest, None).await;
     }
     let prepared = match operation {
-        Operation::Start => start(door, &mut airlock, call, head, client).await,
-        _ => follow(door, &mut airlock, call, head, client).await,
+        Operation::Start => start(door, &mut airlock, call, head, forwarded).await,
+        _ => follow(door, &mut airlock, call, head, forwarded).await,
     };
     match prepared {
         Ok(Prepared::Carry(exchange)) => carry(door, airlock, exchange, keeps).await,
@@ -137,7 +139,7 @@ async fn start(
     airlock: &mut Airlock,
     call: Call,
     head: Head,
-    client: SocketAddr,
+    forwarded: Forwarded,
 ) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
     let length = head.content_length().unwrap_or(0);
     let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
@@ -153,10 +155,11 @@ async fn start(
         id: call.session,
         listener: door.name.clone(),
         metrics: door.metrics.clone(),
-        upstream: door.upstream.name().to_owned(),
-        client: client.ip(),
+        upstream: door.upstream.clone(),
+        client: forwarded.client,
         direction: said.direction,
         user: room.as_ref().and_then(|_| body::user(text)),
+        sources: room.as_ref().map(|_| body::sources(text)),
     };
     let decided = if grammar::SessionId::parse(said.id) != Some(call.session) {
         Err(Reason::SessionMismatch)
@@ -170,7 +173,7 @@ async fn start(
         return Err((reason, None));
     }
     let session = door.sessions.begin(opening).map_err(|reason| (reason, None))?;
-    let lease = match door.upstream.pick(&call.session.to_bytes(), &[]) {
+    let lease = match door.upstream.pick(session.wish(), &[]) {
         Ok(lease) => lease,
         Err(_) => return Err((Reason::NoNode, Some(session))),
     };
@@ -181,7 +184,7 @@ async fn start(
         PersistentConnection::Off => Some(false),
         PersistentConnection::Auto => None,
     };
-    let mut exchange = Exchange::of_session(call, head, door.upstream.clone(), session, node);
+    let mut exchange = Exchange::of_session(call, head, door.upstream.clone(), forwarded, session, node);
     exchange.offer_persistence = offer;
     exchange.room = room;
     Ok(Prepared::Carry(Arc::new(exchange)))
@@ -193,7 +196,7 @@ async fn follow(
     airlock: &mut Airlock,
     call: Call,
     head: Head,
-    client: SocketAddr,
+    forwarded: Forwarded,
 ) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
     let Some(session) = door.sessions.find(call.session) else {
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
@@ -203,9 +206,9 @@ async fn follow(
             return Err((Reason::UnknownSession, None));
         }
         let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| (Reason::NoNode, None))?;
-        return Ok(Prepared::Carry(Arc::new(Exchange::routed(call, head, door.upstream.clone(), lease))));
+        return Ok(Prepared::Carry(Arc::new(Exchange::routed(call, head, door.upstream.clone(), forwarded, lease))));
     };
-    if door.admission.bind_client == BindClient::Ip && session.client() != client.ip() {
+    if door.admission.bind_client == BindClient::Ip && session.client() != forwarded.client {
         return Err((Reason::ClientMismatch, None));
     }
     let node = session.node().ok_or((Reason::UnknownSession, None))?;
@@ -217,7 +220,7 @@ async fn follow(
         }
         _ => {}
     }
-    Ok(Prepared::Carry(Arc::new(Exchange::of_session(call, head, door.upstream.clone(), session, node))))
+    Ok(Prepared::Carry(Arc::new(Exchange::of_session(call, head, door.upstream.clone(), forwarded, session, node))))
 }
 
 /// Lends the connection to the engine for the exchange, then looks at what became of it.

@@ -4,15 +4,14 @@
 //! through, and it ends no client connection: it works on a loan (`net::http1::Lent`). So what is
 //! here is only how the two heads differ, what is counted, and what a failure is called.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
 use pingora_core::{
     ErrorSource, ErrorType,
     apps::HttpServerApp,
-    protocols::{Digest, http::ServerSession},
+    protocols::{ALPN, Digest, http::ServerSession},
     server::configuration::ServerConf,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
 };
@@ -20,10 +19,17 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 use tokio::sync::watch;
 
-use super::{exchange::Exchange, stream::EngineStream};
+use super::{
+    exchange::Exchange,
+    headers::{Headers, Problem},
+    stream::EngineStream,
+};
 use crate::{
-    config::TimeoutsConfig,
-    net::http1::Lent,
+    config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig, UpstreamTlsConfig},
+    net::{
+        http1::Lent,
+        tls::{TlsError, roots_file},
+    },
     telemetry::{Direction, Operation, Reason},
     upstream::Pending,
 };
@@ -50,11 +56,33 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Builds the engine; `connections` bounds the node connections that may be kept.
-    pub(super) fn new(timeouts: TimeoutsConfig, connections: usize) -> Engine {
-        let conf = ServerConf { upstream_keepalive_pool_size: connections, max_retries: 64, ..ServerConf::default() };
+    /// Builds the engine of a listener for its upstream; fails when the authorities of the nodes'
+    /// certificates cannot be read.
+    pub(super) fn new(listener: &ListenerConfig, upstream: &UpstreamConfig, top: &Config) -> Result<Engine, TlsError> {
+        let tls = upstream.tls.clone().unwrap_or_default();
+        // The engine panics on a file that it cannot use, and would look for the system's even where
+        // no TLS is spoken to nodes.
+        let ca_file = match upstream.scheme {
+            Scheme::Http => "/dev/null".into(),
+            Scheme::Https => roots_file(tls.ca_file.as_deref())?,
+        };
+        let conf = ServerConf {
+            upstream_keepalive_pool_size: top.limits.max_connections as usize,
+            max_retries: 64,
+            ca_file: Some(ca_file.to_string_lossy().into_owned()),
+            ..ServerConf::default()
+        };
+        let carrier = Carrier {
+            timeouts: top.timeouts.clone(),
+            headers: Headers {
+                node_target: listener.node_target,
+                scheme: upstream.scheme,
+                guard: listener.guard.clone(),
+            },
+            tls,
+        };
         let (never, shutdown) = watch::channel(false);
-        Engine { proxy: Arc::new(http_proxy(&Arc::new(conf), Carrier { timeouts })), shutdown, _never: never }
+        Ok(Engine { proxy: Arc::new(http_proxy(&Arc::new(conf), carrier)), shutdown, _never: never })
     }
 
     /// Carries one exchange; afterwards the exchange tells what became of it.
@@ -68,6 +96,22 @@ impl Engine {
 /// The phases of one request.
 struct Carrier {
     timeouts: TimeoutsConfig,
+    headers: Headers,
+    tls: UpstreamTlsConfig,
+}
+
+impl Carrier {
+    /// Where the node is, and how TLS with it is checked. An address as the name means no SNI.
+    fn peer(&self, address: SocketAddr, host: &str) -> HttpPeer {
+        let is_tls = self.headers.scheme == Scheme::Https;
+        let name = self.tls.server_name.as_deref().unwrap_or(host);
+        let mut peer = HttpPeer::new(address, is_tls, name.to_owned());
+        peer.options.verify_cert = self.tls.verify;
+        peer.options.verify_hostname = self.tls.verify;
+        // Said so that the engine applies the two above.
+        peer.options.alpn = ALPN::H1;
+        peer
+    }
 }
 
 /// What the phases of one request share.
@@ -130,7 +174,7 @@ impl ProxyHttp for Carrier {
                 }
             }
         };
-        let mut peer = HttpPeer::new(address, false, String::new());
+        let mut peer = self.peer(address, exchange.node().host());
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
         peer.options.write_timeout = Some(self.timeouts.body_idle);
@@ -191,22 +235,13 @@ impl ProxyHttp for Carrier {
         Ok(())
     }
 
-    /// The engine's parser trims values; names may end in blanks.
     async fn upstream_request_filter(
         &self,
         _: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
-        let exchange = ctx.exchange()?;
-        for (name, value) in exchange.head.fields() {
-            if matches!(value.last(), Some(b' ' | b'\t')) {
-                let whole = HeaderValue::from_bytes(value)
-                    .map_err(|_| pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "a value that is none"))?;
-                request.insert_header(String::from_utf8_lossy(name).into_owned(), whole)?;
-            }
-        }
-        Ok(())
+        self.headers.to_node(request, ctx.exchange()?)
     }
 
     async fn request_body_filter(
@@ -238,31 +273,17 @@ impl ProxyHttp for Carrier {
             }
             return Ok(());
         }
-        answer.remove_header("keep-alive");
-        let status = answer.status.as_u16();
-        if exchange.is_start() {
-            let number =
-                |name| answer.headers.get_all(name).iter().next_back().map_or(0, |v| leading_number(v.as_bytes()));
-            let node_keeps = number("x-persistent-connection") != 0;
-            let node_refused = number("x-real-mgmt-error") != 0;
-            let client_keeps = exchange.offer_persistence.unwrap_or(node_keeps);
-            answer.remove_header("x-persistent-connection");
-            if client_keeps {
-                answer.insert_header("x-persistent-connection", "1")?;
+        match self.headers.to_client(answer, &exchange) {
+            Ok(passes_body) => {
+                ctx.passes_body = passes_body;
+                Ok(())
             }
-            exchange.note(|r| {
-                r.node_keeps = node_keeps;
-                r.client_keeps = client_keeps;
-                r.node_refused = node_refused;
-            });
+            Err(Problem::Refused(reason, detail)) => {
+                exchange.fail(reason, detail.to_owned());
+                Err(pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, detail).into_up())
+            }
+            Err(Problem::Engine(error)) => Err(error),
         }
-        ctx.passes_body = exchange.has_answer_body(status);
-        if !ctx.passes_body {
-            answer.remove_header("transfer-encoding");
-            answer.insert_header("content-length", "0")?;
-        }
-        exchange.note(|r| r.status = status);
-        Ok(())
     }
 
     fn response_body_filter(
@@ -335,12 +356,6 @@ impl ProxyHttp for Carrier {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &pingora_core::Error, _: ProxyWarnLogContext) -> bool {
         true
     }
-}
-
-/// A number as the client reads it: digits up to the first other character, a sign before them.
-fn leading_number(value: &[u8]) -> i64 {
-    let digits = value.strip_prefix(b"-").unwrap_or(value);
-    digits.iter().take_while(|b| b.is_ascii_digit()).take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0'))
 }
 
 fn halves(bytes: [u8; 16]) -> [u64; 2] {

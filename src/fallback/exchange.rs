@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{grammar::Call, session::Session};
+use super::{forwarded::Forwarded, grammar::Call, session::Session};
 use crate::{
     net::http1::Head,
     telemetry::{Direction, Operation, Reason},
@@ -22,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) upstream: Arc<Upstream>,
     /// Whether the client is to keep its connection: decided at the start, told in its answer.
     pub(super) offer_persistence: Option<bool>,
+    /// Whose request it is, and what its node is told of that.
+    pub(super) forwarded: Forwarded,
     /// The start body's part of the memory for all of them, until it has gone on.
     pub(super) room: Option<OwnedSemaphorePermit>,
     state: Mutex<State>,
@@ -59,27 +61,44 @@ impl Exchange {
         call: Call,
         head: Head,
         upstream: Arc<Upstream>,
+        forwarded: Forwarded,
         session: Arc<Session>,
         node: Arc<Node>,
     ) -> Exchange {
-        Exchange::new(call, head, upstream, Some(session), node, None)
+        Exchange::new(call, head, upstream, forwarded, Some(session), node, None)
     }
 
     /// A request of an unknown session, to the node that holds the lease for it.
-    pub(super) fn routed(call: Call, head: Head, upstream: Arc<Upstream>, lease: Lease) -> Exchange {
-        Exchange::new(call, head, upstream, None, lease.node().clone(), Some(lease))
+    pub(super) fn routed(
+        call: Call,
+        head: Head,
+        upstream: Arc<Upstream>,
+        forwarded: Forwarded,
+        lease: Lease,
+    ) -> Exchange {
+        Exchange::new(call, head, upstream, forwarded, None, lease.node().clone(), Some(lease))
     }
 
     fn new(
         call: Call,
         head: Head,
         upstream: Arc<Upstream>,
+        forwarded: Forwarded,
         session: Option<Arc<Session>>,
         node: Arc<Node>,
         lease: Option<Lease>,
     ) -> Exchange {
         let state = State { node, _lease: lease, tried: Vec::new(), fate: Fate::default() };
-        Exchange { call, head, session, upstream, offer_persistence: None, room: None, state: Mutex::new(state) }
+        Exchange {
+            call,
+            head,
+            session,
+            upstream,
+            offer_persistence: None,
+            forwarded,
+            room: None,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn is_start(&self) -> bool {
@@ -103,7 +122,7 @@ impl Exchange {
         let mut state = self.lock();
         let node = state.node.clone();
         state.tried.push(node);
-        let lease = self.upstream.pick(&session.id().to_bytes(), &state.tried)?;
+        let lease = self.upstream.pick(session.wish(), &state.tried)?;
         state.node = lease.node().clone();
         drop(state);
         session.assign(lease);

@@ -10,22 +10,30 @@ pub mod body;
 mod connection;
 mod engine;
 mod exchange;
+pub mod forwarded;
 pub mod grammar;
+pub mod guard;
+mod headers;
 mod session;
 mod sessions;
 mod stream;
+pub mod target;
 pub mod token;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpStream;
+use ipnet::IpNet;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AdmissionConfig, ListenerConfig, PersistentConnection, TimeoutsConfig},
+    config::{
+        AdmissionConfig, Config, ListenerConfig, PersistentConnection, ProxyProtocol, TimeoutsConfig, UpstreamConfig,
+    },
     net::{
         Transport,
         http1::Airlock,
+        proxy_protocol,
         tcp::{self, Conn},
         tls::{ServerTls, TlsError},
     },
@@ -47,6 +55,8 @@ pub struct Door {
     timeouts: TimeoutsConfig,
     /// None is off.
     slow_node_notice: Option<Duration>,
+    trusted_proxies: Vec<IpNet>,
+    proxy_protocol: ProxyProtocol,
     engine: engine::Engine,
     sessions: Arc<Sessions>,
     metrics: ListenerMetrics,
@@ -58,9 +68,8 @@ impl Door {
     /// refused once `drain` is cancelled.
     pub fn build(
         config: &ListenerConfig,
-        timeouts: &TimeoutsConfig,
-        max_connections: u32,
-        upstream: Arc<Upstream>,
+        top: &Config,
+        upstream: (&UpstreamConfig, Arc<Upstream>),
         sessions: Arc<Sessions>,
         metrics: &Metrics,
         drain: CancellationToken,
@@ -75,12 +84,14 @@ impl Door {
         Ok(Door {
             name: config.name.clone(),
             tls,
-            upstream,
+            engine: engine::Engine::new(config, upstream.0, top)?,
+            upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),
-            timeouts: timeouts.clone(),
-            slow_node_notice: Some(Duration::from_secs(8)),
-            engine: engine::Engine::new(timeouts.clone(), max_connections as usize),
+            timeouts: top.timeouts.clone(),
+            slow_node_notice: config.slow_node_notice,
+            trusted_proxies: config.trusted_proxies.clone(),
+            proxy_protocol: config.proxy_protocol,
             sessions,
             metrics: metrics.listener(&config.name),
             drain,
@@ -95,7 +106,19 @@ impl Door {
     /// Serves one accepted connection to its end.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let _active = self.metrics.connection();
-        let conn = Conn::new(stream);
+        let mut conn = Conn::new(stream);
+        let mut client = tcp::canonical(peer);
+        if self.proxy_protocol == ProxyProtocol::Accept && self.is_trusted(client) {
+            let header = timeout(self.timeouts.request_head, proxy_protocol::read(&mut conn)).await;
+            match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(named) => client = named.map_or(client, tcp::canonical),
+                Err(error) => {
+                    self.metrics.refusal(Reason::ProxyProtocol);
+                    tracing::debug!(listener = self.name, reason = %Reason::ProxyProtocol, %error, "No PROXY header.");
+                    return;
+                }
+            }
+        }
         let transport = match &self.tls {
             None => Transport::Plain(conn),
             Some(tls) => match tls.accept(conn, self.timeouts.tls_handshake).await {
@@ -106,7 +129,11 @@ impl Door {
                 Err(error) => return self.refuse_handshake(&error),
             },
         };
-        connection::serve(self, Airlock::new(transport), tcp::canonical(peer)).await;
+        connection::serve(self, Airlock::new(transport), client).await;
+    }
+
+    fn is_trusted(&self, peer: SocketAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&peer.ip()))
     }
 
     fn refuse_handshake(&self, error: &io::Error) {

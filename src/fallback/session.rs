@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::{body::End, grammar::SessionId};
 use crate::{
-    telemetry::{ActiveGuard, Direction, ListenerMetrics, Outcome, Reason, Record},
-    upstream::{Lease, Node},
+    telemetry::{ActiveGuard, Direction, Finding, ListenerMetrics, Outcome, Reason, Record},
+    upstream::{Lease, Node, Upstream, Wish},
 };
 
 /// What is known of a session when it starts.
@@ -27,13 +27,15 @@ pub struct Opening {
     /// That listener's series.
     pub metrics: ListenerMetrics,
     /// The upstream of the listener.
-    pub upstream: String,
+    pub upstream: Arc<Upstream>,
     /// The client's address.
     pub client: IpAddr,
     /// Put or get.
     pub direction: Direction,
     /// The transfer user, where the start body was small enough to be read whole.
     pub user: Option<String>,
+    /// How many sources the start names, likewise.
+    pub sources: Option<u64>,
 }
 
 /// A session in the table.
@@ -51,6 +53,9 @@ pub struct Session {
     files_failed: AtomicU64,
     current_file: Mutex<Option<String>>,
     end: Mutex<Option<End>>,
+    /// The size that the node announced for the file that the client asks for next.
+    announced: Mutex<Option<u64>>,
+    lengths_differ: AtomicU64,
     /// Milliseconds after `started` at which something last moved.
     last: AtomicU64,
     in_flight: AtomicUsize,
@@ -73,6 +78,8 @@ impl Session {
             files_failed: AtomicU64::new(0),
             current_file: Mutex::default(),
             end: Mutex::default(),
+            announced: Mutex::default(),
+            lengths_differ: AtomicU64::new(0),
             last: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             node_keeps: AtomicBool::new(false),
@@ -161,6 +168,27 @@ impl Session {
         *lock(&self.current_file) = Some(name);
     }
 
+    /// Notes the size of the download after this one, and returns that of this one.
+    pub fn announce(&self, next: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut *lock(&self.announced), next)
+    }
+
+    /// Notes a download that is not as long as it was announced.
+    pub fn length_differs(&self) {
+        self.lengths_differ.fetch_add(1, Relaxed);
+        self.opening.metrics.finding(Finding::LengthDiffers);
+    }
+
+    /// Who wants a node.
+    pub fn wish(&self) -> Wish<'_> {
+        Wish { session: self.id().to_bytes(), client: self.opening.client, user: self.opening.user.as_deref() }
+    }
+
+    /// The upstream that it is carried to.
+    pub fn upstream(&self) -> &Upstream {
+        &self.opening.upstream
+    }
+
     /// Notes how the client saw the end.
     pub fn set_end(&self, end: End) {
         *lock(&self.end) = Some(end);
@@ -191,19 +219,32 @@ impl Session {
         self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// Whether a download that the client calls done had fewer files than sources: the client takes a
+    /// missing next name for the end of the list. A source that is an empty folder looks the same.
+    fn chain_ended_early(&self, end: Option<&End>) -> bool {
+        let moved = self.files_ok.load(Relaxed) + self.files_failed.load(Relaxed);
+        self.direction() == Direction::Download
+            && end.is_some_and(|e| e.done)
+            && self.opening.sources.is_some_and(|sources| moved < sources)
+    }
+
     /// Counts the end and makes the session's one access record.
     pub(super) fn record(&self, outcome: Outcome, reason: Option<Reason>) -> Record {
         let lasted = self.started.elapsed();
         self.opening.metrics.session_finished(outcome, lasted);
         let end = self.end();
         let from_end = |f: fn(&End) -> u64| end.as_ref().map_or(Value::Null, |e| f(e).into());
+        let chain_ended_early = self.chain_ended_early(end.as_ref());
+        if chain_ended_early {
+            self.opening.metrics.finding(Finding::ChainEndedEarly);
+        }
         Record::new("session")
             .field("listener", self.opening.listener.as_str())
             .field("session", self.label.as_str())
             .field("client", self.opening.client.to_string())
             .field("user", self.opening.user.clone())
             .field("direction", self.opening.direction.as_str())
-            .field("upstream", self.opening.upstream.as_str())
+            .field("upstream", self.opening.upstream.name())
             .field("node", self.node().map(|n| n.name().to_owned()))
             .field("outcome", outcome.as_str())
             .field("reason", reason.map(Reason::as_str))
@@ -216,6 +257,8 @@ impl Session {
             .field("bytes_uploaded", self.uploaded.load(Relaxed))
             .field("bytes_downloaded", self.downloaded.load(Relaxed))
             .field("requests", self.requests.load(Relaxed))
+            .field("lengths_differ", self.lengths_differ.load(Relaxed))
+            .field("chain_ended_early", chain_ended_early)
             .field("last_file", lock(&self.current_file).clone())
             .field("seconds", (lasted.as_secs_f64() * 1000.0).round() / 1000.0)
     }

@@ -6,10 +6,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::Parts;
 use crate::{
-    config::Config,
+    config::{Config, Scheme, UpstreamConfig},
     fallback::Door,
-    net::tls::{ServerTls, TlsError},
-    upstream::Upstream,
+    net::{
+        tls::{ServerTls, TlsError},
+        tls_client::ClientTls,
+    },
+    upstream::{Checks, Upstream},
 };
 
 /// Why a valid config cannot be built: something that it names is not as it must be.
@@ -20,6 +23,14 @@ pub enum BuildError {
     Tls {
         /// The listener.
         listener: String,
+        /// Which file, and why.
+        source: TlsError,
+    },
+    /// The certificates of an upstream's nodes cannot be verified.
+    #[error("upstream {upstream}: {source}")]
+    Roots {
+        /// The upstream.
+        upstream: String,
         /// Which file, and why.
         source: TlsError,
     },
@@ -40,12 +51,13 @@ pub(super) struct Generation {
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
     /// By the listener's name, with the token that tells the door to take no new session.
     pub(super) doors: HashMap<String, (Arc<Door>, CancellationToken)>,
+    /// Only the running config's nodes are checked.
+    _checks: Vec<Checks>,
 }
 
 impl Generation {
     /// Builds doors and upstreams; health and leases of nodes that stay where they are go on.
     pub(super) fn build(config: Config, parts: &Parts, before: Option<&Generation>) -> Result<Generation, BuildError> {
-        // Certificates first: they are what can fail, and a failure must leave no check running.
         check(&config)?;
         let upstreams: HashMap<_, _> = config
             .upstreams
@@ -57,24 +69,23 @@ impl Generation {
             .collect();
         let mut doors = HashMap::new();
         for listener in &config.listeners {
-            let upstream = upstreams.get(&listener.upstream).ok_or_else(|| BuildError::Upstream {
-                listener: listener.name.clone(),
-                upstream: listener.upstream.clone(),
+            let named = config.upstreams.iter().find(|u| u.name == listener.upstream);
+            let upstream = named.zip(upstreams.get(&listener.upstream).cloned()).ok_or_else(|| {
+                BuildError::Upstream { listener: listener.name.clone(), upstream: listener.upstream.clone() }
             })?;
             let drain = CancellationToken::new();
-            let door = Door::build(
-                listener,
-                &config.timeouts,
-                config.limits.max_connections,
-                upstream.clone(),
-                parts.sessions.clone(),
-                &parts.metrics,
-                drain.clone(),
-            )
-            .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
+            let door = Door::build(listener, &config, upstream, parts.sessions.clone(), &parts.metrics, drain.clone())
+                .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
             doors.insert(listener.name.clone(), (Arc::new(door), drain));
         }
-        Ok(Generation { config, upstreams, doors })
+        let mut checks = Vec::new();
+        for upstream in &config.upstreams {
+            let tls = node_tls(upstream)?;
+            if let Some(built) = upstreams.get(&upstream.name) {
+                checks.push(Checks::start(&upstream.health_check, built, tls.as_ref()));
+            }
+        }
+        Ok(Generation { config, upstreams, doors, _checks: checks })
     }
 
     /// Whether the first check of every node has ended.
@@ -90,5 +101,15 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
             ServerTls::build(tls).map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
         }
     }
-    Ok(())
+    config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))
+}
+
+/// How the nodes of an upstream are spoken to over TLS, if they are.
+fn node_tls(upstream: &UpstreamConfig) -> Result<Option<ClientTls>, BuildError> {
+    if upstream.scheme == Scheme::Http {
+        return Ok(None);
+    }
+    ClientTls::build(&upstream.tls.clone().unwrap_or_default())
+        .map(Some)
+        .map_err(|source| BuildError::Roots { upstream: upstream.name.clone(), source })
 }

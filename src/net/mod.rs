@@ -2,8 +2,10 @@
 
 pub mod files;
 pub mod http1;
+pub mod proxy_protocol;
 pub mod tcp;
 pub mod tls;
+pub mod tls_client;
 mod transport;
 
 pub use transport::Transport;

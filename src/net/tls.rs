@@ -202,6 +202,21 @@ fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// The file with the authorities of the nodes' certificates: the one that is named, else the
+/// system's. It is read once here, so that whoever uses it will find it good.
+pub fn roots_file(named: Option<&Path>) -> Result<PathBuf, TlsError> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => openssl_probe::probe()
+            .cert_file
+            .ok_or_else(|| TlsError::Settings("the system has no file of authorities; name one in ca_file".into()))?,
+    };
+    if read_roots(&path)?.is_empty() {
+        return Err(TlsError::File { path, reason: "no certificate in it".into() });
+    }
+    Ok(path)
+}
+
 fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {
     match error {
         rustls::pki_types::pem::Error::Io(e) => e.to_string(),

@@ -80,6 +80,14 @@ words! {
         NodeBadAnswer = "node_bad_answer",
         /// The node closed or reset the connection before its answer was whole.
         NodeLost = "node_lost",
+        /// The node named a file that is not in the download's folder, or holds controls.
+        NodeBadName = "node_bad_name",
+        /// The node would have an upload start beyond the file's end.
+        NodeBadStart = "node_bad_start",
+        /// The node sent a whole file where its rest was asked for.
+        NodeIgnoredRange = "node_ignored_range",
+        /// A trusted front sent no PROXY header, or not in time.
+        ProxyProtocol = "proxy_protocol",
         /// Neither side moved a byte for `body_idle`.
         Stalled = "stalled",
         /// The client went away before the answer was whole.
@@ -136,6 +144,16 @@ words! {
 }
 
 words! {
+    /// What was noticed of a session and let pass.
+    Finding {
+        /// A download was not as long as announced; a file that grows is legitimate.
+        LengthDiffers = "length_differs",
+        /// A download ended well with fewer files than it had sources.
+        ChainEndedEarly = "chain_ended_early",
+    }
+}
+
+words! {
     /// How a TLS handshake ended.
     HandshakeResult {
         /// TLS is up.
@@ -162,6 +180,10 @@ words! {
     PickHow {
         /// The upstream's balance.
         Balance = "balance",
+        /// The client or user was on this node before (`affinity.key`).
+        Pin = "pin",
+        /// The node has the partial files of this client's and user's last session.
+        Resume = "resume",
         /// Another node, because the first could not be reached.
         Failover = "failover",
         /// Rendezvous hash of an unknown session (`unknown_session: route`).

@@ -8,7 +8,7 @@ use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge
 
 use super::{
     families::{Families, Family},
-    labels::{Direction, HandshakeResult, Outcome, Reason},
+    labels::{Direction, Finding, HandshakeResult, Outcome, Reason},
     series::ListenerMetrics,
 };
 
@@ -33,6 +33,7 @@ pub struct Metrics {
     files: IntCounterVec,
     bytes: IntCounterVec,
     refusals: IntCounterVec,
+    findings: IntCounterVec,
     /// 1 while a node's port passes its checks, else 0.
     pub node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
@@ -99,6 +100,11 @@ impl Metrics {
                 "Refusals and failures by the word that log and reply carry.",
                 &["listener", "reason"],
             )?,
+            findings: f.counters(
+                "guard_findings_total",
+                "What was noticed of downloads and let pass.",
+                &["listener", "finding"],
+            )?,
             node_up: f.gauges(
                 "node_up",
                 "1 while the node's port passes its checks.",
@@ -158,6 +164,7 @@ impl Metrics {
             files_ok: by(&self.files, "ok"),
             files_failed: by(&self.files, "failed"),
             bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
+            findings: Finding::ALL.iter().map(|w| by(&self.findings, w.as_str())).collect(),
             refusals: Reason::ALL.iter().map(|r| by(&self.refusals, r.as_str())).collect(),
             requests: self.requests.clone(),
             sessions_active: self.sessions_active.clone(),

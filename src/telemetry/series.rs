@@ -2,7 +2,7 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::labels::{Direction, HandshakeResult, Operation, Outcome, Reason};
+use super::labels::{Direction, Finding, HandshakeResult, Operation, Outcome, Reason};
 
 /// The series of one listener, resolved once.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ pub struct ListenerMetrics {
     pub(super) files_failed: IntCounter,
     pub(super) bytes: Vec<IntCounter>,
     pub(super) refusals: Vec<IntCounter>,
+    pub(super) findings: Vec<IntCounter>,
     pub(super) requests: IntCounterVec,
     pub(super) sessions_active: IntGaugeVec,
 }
@@ -59,6 +60,11 @@ impl ListenerMetrics {
     /// Counts body bytes.
     pub fn bytes(&self, direction: Direction, n: u64) {
         self.bytes[direction as usize].inc_by(n);
+    }
+
+    /// Counts what was noticed and let pass.
+    pub fn finding(&self, finding: Finding) {
+        self.findings[finding as usize].inc();
     }
 
     /// Counts a refusal or failure.

@@ -1,4 +1,4 @@
-//! Active health checks: one task per node, from the moment its upstream is built until it drops.
+//! Active health checks: one task per node, as long as the config that wants them is the running one.
 //!
 //! A TCP connect, or a GET whose status is expected. The first check runs at once; later ones are
 //! spread by up to a tenth of the interval, so that the nodes of many gateways are not all asked in
@@ -11,20 +11,23 @@ use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::AbortHandle};
 
-use super::node::{HTTP, Node};
+use super::{Upstream, node::Node};
 use crate::{
     config::{HealthCheckConfig, HttpCheckConfig},
+    net::tls_client::ClientTls,
     telemetry::HealthResult,
 };
 
 /// The running checks of an upstream; dropping it ends them.
 #[derive(Debug)]
-pub(super) struct Checks(Vec<AbortHandle>);
+pub struct Checks(Vec<AbortHandle>);
 
 impl Checks {
-    pub(super) fn start(config: &HealthCheckConfig, nodes: &[Arc<Node>]) -> Checks {
-        let spawn = |node: &Arc<Node>| tokio::spawn(run(node.clone(), config.clone())).abort_handle();
-        Checks(nodes.iter().map(spawn).collect())
+    /// Starts a check for each node of the upstream; `tls` is how its nodes are spoken to over TLS.
+    /// Must be called inside a runtime.
+    pub fn start(config: &HealthCheckConfig, upstream: &Upstream, tls: Option<&ClientTls>) -> Checks {
+        let spawn = |node: &Arc<Node>| tokio::spawn(run(node.clone(), config.clone(), tls.cloned())).abort_handle();
+        Checks(upstream.nodes().iter().map(spawn).collect())
     }
 }
 
@@ -34,14 +37,18 @@ impl Drop for Checks {
     }
 }
 
-async fn run(node: Arc<Node>, config: HealthCheckConfig) {
+async fn run(node: Arc<Node>, config: HealthCheckConfig, tls: Option<ClientTls>) {
     loop {
-        let result = match tokio::time::timeout(config.timeout, check(&node, config.http.as_ref())).await {
+        let result = match tokio::time::timeout(config.timeout, check(&node, config.http.as_ref(), tls.as_ref())).await
+        {
             Ok(result) => result,
             Err(_) => Err("no answer in time".into()),
         };
         let label = if result.is_ok() { HealthResult::Ok } else { HealthResult::Failed };
-        node.metrics().health_checks.with_label_values(&[node.upstream(), node.name(), HTTP, label.as_str()]).inc();
+        node.metrics()
+            .health_checks
+            .with_label_values(&[node.upstream(), node.name(), node.port_name(), label.as_str()])
+            .inc();
         if let Err(error) = &result {
             tracing::debug!(upstream = node.upstream(), node = node.name(), %error, "Health check failed.");
         }
@@ -56,13 +63,25 @@ async fn run(node: Arc<Node>, config: HealthCheckConfig) {
     }
 }
 
-async fn check(node: &Node, http: Option<&HttpCheckConfig>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn check(node: &Node, http: Option<&HttpCheckConfig>, tls: Option<&ClientTls>) -> Result<(), Failed> {
     node.resolve().await?;
     let stream = TcpStream::connect(node.address().await?).await?;
-    let Some(http) = http else { return Ok(()) };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    match (http, tls) {
+        (None, _) => Ok(()),
+        (Some(http), None) => get(TokioIo::new(stream), node, http).await,
+        (Some(http), Some(tls)) => get(TokioIo::new(tls.connect(stream, node.host()).await?), node, http).await,
+    }
+}
+
+async fn get<S>(stream: S, node: &Node, http: &HttpCheckConfig) -> Result<(), Failed>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(http.path.as_str()).header("host", node.name()).body(Empty::<Bytes>::new())?;
+    let request = Request::get(http.path.as_str()).header("host", node.host()).body(Empty::<Bytes>::new())?;
     let status = sender.send_request(request).await.map(|answer| answer.status().as_u16());
     connection.abort();
     let status = status?;

@@ -5,29 +5,49 @@
 mod hash;
 mod health;
 mod node;
+mod pins;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use crate::{
-    config::{Balance, UpstreamConfig, WhenAllDown},
+    config::{AffinityConfig, AffinityKey, Balance, UpstreamConfig, WhenAllDown},
     telemetry::{Metrics, PickHow},
 };
 
+use pins::{PinKind, Pins};
+
+pub use health::Checks;
 pub use node::{Lease, Node, Pending};
 
-/// A named group of nodes. Its health checks run as long as it lives.
+/// A named group of nodes.
 #[derive(Debug)]
 pub struct Upstream {
     name: String,
     balance: Balance,
     when_all_down: WhenAllDown,
     nodes: Vec<Arc<Node>>,
+    affinity: AffinityConfig,
+    pins: Arc<Pins>,
     turn: AtomicUsize,
     metrics: Arc<Metrics>,
-    _checks: health::Checks,
+}
+
+/// Who a node is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// The session's id.
+    pub session: [u8; 16],
+    /// The client's address.
+    pub client: IpAddr,
+    /// The transfer user, where it is known.
+    pub user: Option<&'a str>,
 }
 
 /// No node can take the session: all are down, full or were tried already.
@@ -36,8 +56,8 @@ pub struct Upstream {
 pub struct NoNode;
 
 impl Upstream {
-    /// Builds the group and starts its checks; health and leases of nodes that `before` has at the
-    /// same place go on. Must be called inside a runtime.
+    /// Builds the group; pins, and health and leases of nodes that `before` has at the same place, go
+    /// on.
     pub fn build(config: &UpstreamConfig, before: Option<&Upstream>, metrics: &Arc<Metrics>) -> Upstream {
         let nodes: Vec<_> = config
             .nodes
@@ -52,7 +72,8 @@ impl Upstream {
             name: config.name.clone(),
             balance: config.balance,
             when_all_down: config.when_all_down,
-            _checks: health::Checks::start(&config.health_check, &nodes),
+            affinity: config.affinity.clone(),
+            pins: pins(config.max_pins, before),
             nodes,
             turn: AtomicUsize::new(0),
             metrics: metrics.clone(),
@@ -74,19 +95,65 @@ impl Upstream {
         self.nodes.iter().all(|n| n.is_known())
     }
 
-    /// Takes a lease on a node for a new session; `tried` are left out. `key` matters to `hash` alone.
-    pub fn pick(&self, key: &[u8], tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
+    /// Takes a lease on a node for a new session; `tried` are left out.
+    ///
+    /// A pin decides first, if there is one and its node can take the session: the affinity's own,
+    /// then that of an earlier session of this client and user that ended badly, whose partial files
+    /// are on its node. Then the balance decides.
+    pub fn pick(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
+        let lease = match self.pinned(wish, tried) {
+            Some(lease) => lease,
+            None => self.balanced(wish, tried)?,
+        };
+        if let Some(key) = self.affinity_key(wish) {
+            self.pins.set(PinKind::Affinity, &[&key], lease.node().name(), Instant::now());
+        }
+        Ok(lease)
+    }
+
+    /// Remembers where the partial files of a session are that ended badly, and forgets it once one
+    /// of the same client and user ended well.
+    pub fn session_ended(&self, wish: Wish<'_>, node: &Node, well: bool) {
+        let key = resume_key(wish);
+        let key = [key.0.as_slice(), key.1];
+        if well {
+            self.pins.remove(PinKind::Resume, &key);
+        } else {
+            self.pins.set(PinKind::Resume, &key, node.name(), Instant::now());
+        }
+    }
+
+    fn pinned(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Option<Lease> {
+        let (idle, now) = (self.affinity.idle, Instant::now());
+        let key = resume_key(wish);
+        let affinity = self.affinity_key(wish).and_then(|k| self.pins.get(PinKind::Affinity, &[&k], idle, now));
+        let resume = || self.pins.get(PinKind::Resume, &[&key.0, key.1], idle, now);
+        let lease = |name: String| {
+            let is_it = |n: &&Arc<Node>| n.name() == name && n.is_up() && !tried.iter().any(|t| t.name() == name);
+            self.nodes.iter().find(is_it)?.try_lease()
+        };
+        if let Some(lease) = affinity.and_then(lease) {
+            self.count(PickHow::Pin);
+            return Some(lease);
+        }
+        let lease = resume().and_then(lease)?;
+        self.count(PickHow::Resume);
+        Some(lease)
+    }
+
+    fn balanced(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
+        let key = self.affinity_key(wish).unwrap_or_else(|| wish.session.to_vec());
         loop {
             let is_free = |n: &&Arc<Node>| n.has_room() && !tried.iter().any(|t| t.name() == n.name());
             let free: Vec<_> = self.nodes.iter().filter(is_free).collect();
             let up: Vec<_> = free.iter().copied().filter(|n| n.is_up()).collect();
             let all_down = || self.nodes.iter().all(|n| !n.is_up());
-            let (node, how) = match self.choose(key, &up) {
+            let (node, how) = match self.choose(&key, &up) {
                 Some(node) if tried.is_empty() => (node, PickHow::Balance),
                 Some(node) => (node, PickHow::Failover),
                 None if self.when_all_down == WhenAllDown::TryAll && all_down() => {
                     tracing::warn!(upstream = self.name, "All nodes are down; trying one all the same.");
-                    (self.choose(key, &free).ok_or(NoNode)?, PickHow::TryAll)
+                    (self.choose(&key, &free).ok_or(NoNode)?, PickHow::TryAll)
                 }
                 None => return Err(NoNode),
             };
@@ -95,6 +162,15 @@ impl Upstream {
                 self.count(how);
                 return Ok(lease);
             }
+        }
+    }
+
+    /// What the affinity goes by; nothing when every session stands for itself.
+    fn affinity_key(&self, wish: Wish<'_>) -> Option<Vec<u8>> {
+        match self.affinity.key {
+            AffinityKey::Session => None,
+            AffinityKey::Client => Some(wish.client.to_canonical().to_string().into_bytes()),
+            AffinityKey::User => wish.user.map(|user| user.as_bytes().to_vec()),
         }
     }
 
@@ -134,6 +210,20 @@ impl Upstream {
     fn count(&self, how: PickHow) {
         self.metrics.node_picks.with_label_values(&[self.name.as_str(), how.as_str()]).inc();
     }
+}
+
+fn pins(max: u32, before: Option<&Upstream>) -> Arc<Pins> {
+    match before {
+        Some(before) => {
+            before.pins.resize(max);
+            before.pins.clone()
+        }
+        None => Arc::new(Pins::new(max)),
+    }
+}
+
+fn resume_key(wish: Wish<'_>) -> (Vec<u8>, &[u8]) {
+    (wish.client.to_canonical().to_string().into_bytes(), wish.user.unwrap_or_default().as_bytes())
 }
 
 fn highest<'a>(key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {

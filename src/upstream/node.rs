@@ -46,9 +46,6 @@ pub struct Node {
     metrics: Arc<Metrics>,
 }
 
-/// The port that the fallback uses, as a metric label.
-pub(super) const HTTP: &str = "http";
-
 impl Node {
     pub(super) fn new(
         upstream: &str,
@@ -85,6 +82,11 @@ impl Node {
         &self.config.name
     }
 
+    /// Its address or DNS name, as configured.
+    pub fn host(&self) -> &str {
+        &self.config.host
+    }
+
     /// The name of the upstream it belongs to.
     pub fn upstream(&self) -> &str {
         &self.upstream
@@ -118,6 +120,14 @@ impl Node {
     /// Whether this is the same node as in another config: same scheme, host and port.
     pub(super) fn is_at(&self, scheme: Scheme, config: &NodeConfig) -> bool {
         self.scheme == scheme && self.config.host == config.host && self.config.ports == config.ports
+    }
+
+    /// The port that the fallback uses, as it is called in the config and in metrics.
+    pub(super) fn port_name(&self) -> &'static str {
+        match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
     }
 
     /// The port of the scheme; the config's own rules keep it from being absent.
@@ -215,7 +225,7 @@ impl Node {
     fn show(&self) {
         let labels = [self.upstream.as_str(), self.name()];
         self.metrics.node_sessions.with_label_values(&labels).set(self.sessions() as i64);
-        self.metrics.node_up.with_label_values(&[labels[0], labels[1], HTTP]).set(i64::from(self.is_up()));
+        self.metrics.node_up.with_label_values(&[labels[0], labels[1], self.port_name()]).set(i64::from(self.is_up()));
     }
 }
 

@@ -1,0 +1,155 @@
+//! How the two heads of an exchange differ from what was received: little, and all of it here.
+
+use http::HeaderValue;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::{
+    exchange::Exchange,
+    guard::{self, Length},
+    target,
+};
+use crate::{
+    config::{GuardConfig, NodeTarget, Scheme},
+    telemetry::{Operation, Reason},
+};
+
+/// What the heads depend on besides the exchange.
+#[derive(Debug, Clone)]
+pub(super) struct Headers {
+    pub(super) node_target: NodeTarget,
+    pub(super) scheme: Scheme,
+    pub(super) guard: GuardConfig,
+}
+
+/// Why an answer does not go on to the client.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The guard refuses it.
+    Refused(Reason, &'static str),
+    /// A head could not be written.
+    Engine(Box<pingora_core::Error>),
+}
+
+impl From<Box<pingora_core::Error>> for Problem {
+    fn from(error: Box<pingora_core::Error>) -> Problem {
+        Problem::Engine(error)
+    }
+}
+
+impl Headers {
+    /// The request as the node gets it: the target in the form that is asked for, whose request it
+    /// is, and names with the trailing blanks that the engine's parser takes off.
+    pub(super) fn to_node(&self, request: &mut RequestHeader, exchange: &Exchange) -> pingora_core::Result<()> {
+        let head = &exchange.head;
+        if self.node_target != NodeTarget::Received {
+            request.set_raw_path(&target::for_node(head.target(), self.node_target, self.scheme))?;
+        }
+        for (name, value) in head.fields() {
+            if matches!(value.last(), Some(b' ' | b'\t'))
+                && let Ok(whole) = HeaderValue::from_bytes(value)
+            {
+                request.insert_header(String::from_utf8_lossy(name).into_owned(), whole)?;
+            }
+        }
+        request.remove_header("x-forwarded-for");
+        request.remove_header("forwarded");
+        request.insert_header("X-Forwarded-For", &exchange.forwarded.x_forwarded_for)?;
+        request.insert_header("Forwarded", &exchange.forwarded.forwarded)
+    }
+
+    /// The final answer as the client gets it; returns whether its body goes on.
+    pub(super) fn to_client(&self, answer: &mut ResponseHeader, exchange: &Exchange) -> Result<bool, Problem> {
+        let status = answer.status.as_u16();
+        self.guard(answer, exchange)?;
+        answer.remove_header("keep-alive");
+        if exchange.is_start() {
+            let node_keeps = number(answer, "x-persistent-connection") != 0;
+            let node_refused = number(answer, "x-real-mgmt-error") != 0;
+            let client_keeps = exchange.offer_persistence.unwrap_or(node_keeps);
+            answer.remove_header("x-persistent-connection");
+            if client_keeps {
+                answer.insert_header("x-persistent-connection", "1")?;
+            }
+            exchange.note(|fate| {
+                fate.node_keeps = node_keeps;
+                fate.client_keeps = client_keeps;
+                fate.node_refused = node_refused;
+            });
+        }
+        let passes_body = exchange.has_answer_body(status);
+        if !passes_body {
+            answer.remove_header("transfer-encoding");
+            answer.insert_header("content-length", "0")?;
+        }
+        exchange.note(|fate| fate.status = status);
+        Ok(passes_body)
+    }
+
+    fn guard(&self, answer: &ResponseHeader, exchange: &Exchange) -> Result<(), Problem> {
+        let call = &exchange.call;
+        let names_next = call.operation == Operation::Start || call.operation == Operation::File;
+        if !names_next {
+            return Ok(());
+        }
+        if self.guard.names
+            && let Some(name) = last(answer, "x-next-wire-file")
+        {
+            guard::next_name(name)
+                .map_err(|r| Problem::Refused(r, "x-next-wire-file leaves the folder or holds controls"))?;
+        }
+        if self.guard.resume
+            && !call.fetches
+            && let Some(start) = last(answer, "x-next-file-start")
+        {
+            let announced = announced_by_client(exchange);
+            guard::next_start(start, announced)
+                .map_err(|r| Problem::Refused(r, "x-next-file-start is beyond the file"))?;
+        }
+        let Some(session) = &exchange.session else { return Ok(()) };
+        if call.operation == Operation::Start || call.fetches {
+            let announced = session.announce(
+                last(answer, "x-next-wire-file").map(|_| unsigned(answer, "x-next-wire-file-size").unwrap_or(0)),
+            );
+            let length = unsigned(answer, "content-length");
+            let asked = guard::range_start(exchange.head.field("x-content-range"));
+            if let Some(length) = length.filter(|_| call.fetches && exchange.has_answer_body(answer.status.as_u16())) {
+                match guard::length(length, announced, asked, unsigned(answer, "x-start-override")) {
+                    Length::Fine => {}
+                    Length::Differs => session.length_differs(),
+                    Length::RangeIgnored if self.guard.resume => {
+                        return Err(Problem::Refused(
+                            Reason::NodeIgnoredRange,
+                            "the whole file came where its rest was asked for",
+                        ));
+                    }
+                    Length::RangeIgnored => session.length_differs(),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The size that the client announced for its next file. With a time and no size it is empty; with
+/// neither it is not known.
+fn announced_by_client(exchange: &Exchange) -> Option<u64> {
+    let head = &exchange.head;
+    let size = head.field("x-next-wire-file-size").and_then(|v| std::str::from_utf8(v).ok()?.trim().parse().ok());
+    size.or_else(|| head.field("x-next-wire-file-time").map(|_| 0))
+}
+
+/// The last field of a name is the one that the client takes.
+fn last<'a>(answer: &'a ResponseHeader, name: &str) -> Option<&'a [u8]> {
+    answer.headers.get_all(name).iter().next_back().map(HeaderValue::as_bytes)
+}
+
+fn unsigned(answer: &ResponseHeader, name: &str) -> Option<u64> {
+    std::str::from_utf8(last(answer, name)?).ok()?.trim().parse().ok()
+}
+
+/// A number as the client reads it: digits up to the first other character, a sign before them.
+fn number(answer: &ResponseHeader, name: &str) -> i64 {
+    let value = last(answer, name).unwrap_or_default();
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    digits.iter().take_while(|b| b.is_ascii_digit()).take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0'))
+}
