@@ -197,12 +197,20 @@ impl ProxyHttp for Carrier {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
-        let exchange = ctx.exchange()?;
-        for (name, value) in exchange.head.fields() {
-            if matches!(value.last(), Some(b' ' | b'\t')) {
+        let head = &ctx.exchange()?.head;
+        let is_cut = |value: &[u8]| matches!(value.last(), Some(b' ' | b'\t'));
+        for (name, _) in head.fields().filter(|(_, v)| is_cut(v)) {
+            // All fields of the name anew, for inserting one of them drops the others.
+            let same = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            for (i, (own, value)) in same.enumerate() {
                 let whole = HeaderValue::from_bytes(value)
                     .map_err(|_| pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "a value that is none"))?;
-                request.insert_header(String::from_utf8_lossy(name).into_owned(), whole)?;
+                let own = String::from_utf8_lossy(own).into_owned();
+                if i == 0 {
+                    request.insert_header(own, whole)?;
+                } else {
+                    request.append_header(own, whole)?;
+                }
             }
         }
         Ok(())
@@ -230,6 +238,12 @@ impl ProxyHttp for Carrier {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let exchange = ctx.exchange()?.clone();
+        if answer.status.as_u16() == 101 {
+            // There is no other protocol to switch to, whatever was asked for.
+            return Err(
+                pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "the node switches protocols").into_up()
+            );
+        }
         if answer.status.is_informational() {
             // The client takes any 1xx but 100 and 102 for the answer itself.
             if !matches!(answer.status.as_u16(), 100 | 102) {
