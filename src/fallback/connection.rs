@@ -1,6 +1,7 @@
 //! The life of one client connection: head, grammar, session, node, answer, and again.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -143,7 +144,10 @@ async fn start(
     let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
     let wanted =
         if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
-    airlock.take_in(wanted, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+    if let Err(error) = airlock.take_in(wanted, door.timeouts.body_idle).await {
+        door.sessions.remember_refused(call.session);
+        return Err((broken_off(&error), None));
+    }
     let text = airlock.taken_in();
     let Some(said) = body::start(text) else {
         door.sessions.remember_refused(call.session);
@@ -184,6 +188,11 @@ async fn start(
     Ok(Prepared::Carry(Arc::new(Exchange::new(call, head, Some(session), door.upstream.clone(), node, None, offer))))
 }
 
+/// Why a body could not be read ahead.
+fn broken_off(error: &io::Error) -> Refused {
+    if error.kind() == io::ErrorKind::TimedOut { Reason::Stalled } else { Reason::ClientLost }
+}
+
 /// Every later request: its session is known, or it goes nowhere.
 async fn follow(
     door: &Door,
@@ -218,7 +227,7 @@ async fn follow(
     match call.operation {
         Operation::File => session.set_current_file(grammar::readable(&call.name)),
         Operation::End => {
-            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| (broken_off(&e), None))?;
             session.set_end(body::end(airlock.taken_in()));
         }
         _ => {}

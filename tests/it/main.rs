@@ -1,5 +1,6 @@
 //! The gateway under test: real sockets, real TLS, real peers. One binary, because the engine links slowly.
 
+mod admission;
 mod grammar;
 mod house;
 mod support;
