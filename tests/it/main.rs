@@ -3,5 +3,6 @@
 mod admission;
 mod grammar;
 mod house;
+mod routing;
 mod support;
 mod transfer;
