@@ -31,7 +31,7 @@ use crate::{
 /// A node's persistent connection is kept this long between two requests of its session.
 const NODE_KEEP: Duration = Duration::from_secs(300);
 /// Between a start and the first file, while it is not known yet whether the node persists.
-const START_KEEP: Duration = Duration::from_secs(1);
+const START_KEEP: Duration = Duration::from_secs(10);
 /// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
 const UNREAD_BODY: usize = 1024 * 1024;
 

@@ -3,6 +3,7 @@
 mod admission;
 mod grammar;
 mod house;
+mod persistence;
 mod routing;
 mod support;
 mod transfer;
