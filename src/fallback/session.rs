@@ -95,6 +95,11 @@ impl Session {
         &self.opening.listener
     }
 
+    /// When its start was admitted.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Put or get.
     pub fn direction(&self) -> Direction {
         self.opening.direction

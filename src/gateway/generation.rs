@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::Parts;
 use crate::{
-    config::Config,
+    config::{Config, ListenerConfig},
     fallback::Door,
     net::tls::{ServerTls, TlsError},
     upstream::Upstream,
@@ -61,7 +61,7 @@ impl Generation {
                 listener: listener.name.clone(),
                 upstream: listener.upstream.clone(),
             })?;
-            let drain = CancellationToken::new();
+            let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
             let door = Door::build(
                 listener,
                 &config.timeouts,
@@ -75,6 +75,13 @@ impl Generation {
             doors.insert(listener.name.clone(), (Arc::new(door), drain));
         }
         Ok(Generation { config, upstreams, doors })
+    }
+
+    /// The token of a listener that stays at its address: connections of all its doors hear of a drain.
+    fn drain_of(&self, listener: &ListenerConfig) -> Option<CancellationToken> {
+        let stays = |l: &&ListenerConfig| l.name == listener.name && l.address == listener.address;
+        self.config.listeners.iter().find(stays)?;
+        self.doors.get(&listener.name).map(|(_, drain)| drain.clone())
     }
 
     /// Whether the first check of every node has ended.

@@ -9,10 +9,12 @@ mod parts;
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    task::{Poll, ready},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -159,7 +161,7 @@ impl Gateway {
 
     /// Live sessions now.
     pub fn sessions(&self) -> usize {
-        self.parts.sessions.count(None)
+        self.parts.sessions.count()
     }
 
     /// Opens the access log's file anew.
@@ -173,6 +175,7 @@ impl Gateway {
         let timeouts = self.current.load().config.timeouts.clone();
         self.readiness.draining.store(true, Ordering::Relaxed);
         tokio::pin!(hurry);
+        let mut hurry = latched(hurry);
         tokio::select! {
             () = tokio::time::sleep(timeouts.pre_drain) => {}
             () = &mut hurry => {}
@@ -182,7 +185,7 @@ impl Gateway {
         let deadline = tokio::time::Instant::now() + timeouts.drain;
         let mut told = Instant::now();
         loop {
-            let left = self.parts.sessions.count(None);
+            let left = self.parts.sessions.count();
             if left == 0 {
                 break;
             }
@@ -203,6 +206,18 @@ impl Gateway {
         let log = self.parts.access_log.clone();
         let _ = tokio::task::spawn_blocking(move || log.flush()).await;
     }
+}
+
+/// A future that stays ready once it was, so that it can be asked again.
+fn latched(mut future: Pin<&mut impl Future<Output = ()>>) -> impl Future<Output = ()> + Unpin {
+    let mut done = false;
+    std::future::poll_fn(move |cx| {
+        if !done {
+            ready!(future.as_mut().poll(cx));
+            done = true;
+        }
+        Poll::Ready(())
+    })
 }
 
 fn unix_now() -> f64 {

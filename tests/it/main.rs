@@ -3,6 +3,7 @@
 mod admission;
 mod grammar;
 mod house;
+mod lifecycle;
 mod persistence;
 mod routing;
 mod support;
