@@ -1,6 +1,7 @@
 //! The life of one client connection: head, grammar, session, node, answer, and again.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -32,8 +33,8 @@ const WHOLE_END: usize = 64 * 1024;
 enum Next {
     /// The connection is sound and waits for the next request.
     Again(Airlock),
-    /// It is to be closed.
-    Close(Option<Airlock>),
+    /// It is to be closed; with what broke, unless the client left.
+    Close(Option<Airlock>, Option<Reason>),
 }
 
 /// A request that was refused, by what.
@@ -41,35 +42,45 @@ type Refused = Reason;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr) {
-    let mut keeps: Option<Arc<Session>> = None;
+    // The sessions whose client was told to keep this connection: one, if it is the real client.
+    let mut keeps: Vec<Arc<Session>> = Vec::new();
     let mut first = true;
-    loop {
+    let (outcome, reason) = loop {
         let timeouts = &door.timeouts;
-        let first_byte = match (&keeps, first) {
-            (Some(_), _) => timeouts.session_idle,
-            (None, true) => timeouts.request_head,
-            (None, false) => timeouts.keep_alive,
+        let first_byte = match (keeps.is_empty(), first) {
+            (false, _) => timeouts.session_idle,
+            (true, true) => timeouts.request_head,
+            (true, false) => timeouts.keep_alive,
         };
         let waits = Waits { first_byte, head: timeouts.request_head };
         let head = tokio::select! {
             biased;
             head = airlock.next_head(waits) => head,
-            () = door.drain.cancelled(), if keeps.is_none() && !first => break airlock.close().await,
+            () = door.drain.cancelled(), if keeps.is_empty() && !first => return airlock.close().await,
         };
         let head = match head {
             Ok(head) => head,
-            Err(error) => break refuse_head(&door, airlock, error, first).await,
+            Err(error) => {
+                let silent = matches!(error, HeadError::Done) && !airlock.has_ended();
+                refuse_head(&door, airlock, error, first).await;
+                break if silent { (Outcome::Idle, None) } else { (Outcome::Lost, None) };
+            }
         };
         first = false;
         match request(&door, airlock, head, client, &mut keeps).await {
             Next::Again(back) => airlock = back,
-            Next::Close(Some(back)) => break back.close().await,
-            Next::Close(None) => break,
+            Next::Close(back, reason) => {
+                if let Some(back) = back {
+                    back.close().await;
+                }
+                break (Outcome::Lost, reason);
+            }
         }
-    }
+    };
     // A client that was told to keep its connection does not open another one.
-    if let Some(session) = keeps {
-        door.sessions.finish(&session, Outcome::Lost, Some(Reason::ClientLost));
+    for session in keeps {
+        let reason = (outcome == Outcome::Lost).then(|| reason.unwrap_or(Reason::ClientLost));
+        door.sessions.finish(&session, outcome, reason);
     }
 }
 
@@ -97,7 +108,7 @@ async fn request(
     mut airlock: Airlock,
     head: Head,
     client: SocketAddr,
-    keeps: &mut Option<Arc<Session>>,
+    keeps: &mut Vec<Arc<Session>>,
 ) -> Next {
     let host = head.field("host").unwrap_or_default();
     let call = match grammar::parse(head.method(), head.target(), host) {
@@ -145,7 +156,10 @@ async fn start(
     let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
     let wanted =
         if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
-    airlock.take_in(wanted, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+    if let Err(error) = airlock.take_in(wanted, door.timeouts.body_idle).await {
+        door.sessions.remember_refused(call.session);
+        return Err((broken_off(&error), None));
+    }
     let text = airlock.taken_in();
     let Some(said) = body::start(text) else {
         door.sessions.remember_refused(call.session);
@@ -190,6 +204,11 @@ async fn start(
     Ok(Prepared::Carry(Arc::new(exchange)))
 }
 
+/// Why a body could not be read ahead.
+fn broken_off(error: &io::Error) -> Refused {
+    if error.kind() == io::ErrorKind::TimedOut { Reason::Stalled } else { Reason::ClientLost }
+}
+
 /// Every later request: its session is known, or it goes nowhere.
 async fn follow(
     door: &Door,
@@ -215,7 +234,7 @@ async fn follow(
     match call.operation {
         Operation::File => session.set_current_file(grammar::readable(&call.name)),
         Operation::End => {
-            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|_| (Reason::ClientLost, None))?;
+            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| (broken_off(&e), None))?;
             session.set_end(body::end(airlock.taken_in()));
         }
         _ => {}
@@ -224,7 +243,7 @@ async fn follow(
 }
 
 /// Lends the connection to the engine for the exchange, then looks at what became of it.
-async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Option<Arc<Session>>) -> Next {
+async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Vec<Arc<Session>>) -> Next {
     let in_flight = exchange.session.as_ref().map(|s| s.request());
     let (lent, loan) = airlock.lend(exchange.head.raw().clone());
     let stalled = tokio::select! {
@@ -246,19 +265,15 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     }
     if let Some(session) = &exchange.session {
         after(door, session, &exchange, &fate);
-        if operation == Operation::Start
-            && session.is_open()
-            && session.client_keeps()
-            && let Some(before) = keeps.replace(session.clone())
-        {
-            door.sessions.finish(&before, Outcome::Lost, None);
+        if operation == Operation::Start && session.is_open() && session.client_keeps() {
+            keeps.push(session.clone());
         }
         if operation == Operation::End {
-            *keeps = None;
+            keeps.retain(|kept| !Arc::ptr_eq(kept, session));
         }
     }
     let Some(mut airlock) = airlock else {
-        return Next::Close(None);
+        return Next::Close(None, fate.failure.map(|(reason, _)| reason));
     };
     match fate.failure {
         None => {
@@ -266,7 +281,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
             if drained == Drained::Whole && !airlock.has_ended() {
                 Next::Again(airlock)
             } else {
-                Next::Close(Some(airlock))
+                Next::Close(Some(airlock), None)
             }
         }
         Some((reason, detail)) => {
@@ -281,7 +296,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
             );
             if fate.status != 0 || airlock.has_ended() || stalled && airlock.body_left() > 0 {
                 door.metrics.refusal(reason);
-                return Next::Close(Some(airlock));
+                return Next::Close(Some(airlock), Some(reason));
             }
             refuse(door, airlock, operation, reason, None).await
         }
@@ -354,16 +369,19 @@ async fn refuse(
         door.sessions.finish(&session, Outcome::Refused, Some(reason));
     }
     if airlock.has_ended() {
-        return Next::Close(Some(airlock));
+        return Next::Close(Some(airlock), Some(reason));
     }
     tracing::debug!(listener = door.name, operation = %operation, reason = %reason, "A request was refused.");
     let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
     door.metrics.request(operation, answer::answer(reason, operation).status);
     let text = answer::refusal(reason, operation, drained == Drained::Given);
-    finish(door, airlock, &text, drained).await
+    match finish(door, airlock, &text, drained).await {
+        Next::Close(airlock, None) => Next::Close(airlock, Some(reason)),
+        next => next,
+    }
 }
 
 async fn finish(door: &Door, mut airlock: Airlock, text: &[u8], drained: Drained) -> Next {
     let written = airlock.answer(text, door.timeouts.body_idle).await;
-    if written.is_ok() && drained == Drained::Whole { Next::Again(airlock) } else { Next::Close(Some(airlock)) }
+    if written.is_ok() && drained == Drained::Whole { Next::Again(airlock) } else { Next::Close(Some(airlock), None) }
 }

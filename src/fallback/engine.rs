@@ -37,7 +37,7 @@ use crate::{
 /// A node's persistent connection is kept this long between two requests of its session.
 const NODE_KEEP: Duration = Duration::from_secs(300);
 /// Between a start and the first file, while it is not known yet whether the node persists.
-const START_KEEP: Duration = Duration::from_secs(1);
+const START_KEEP: Duration = Duration::from_secs(10);
 /// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
 const UNREAD_BODY: usize = 1024 * 1024;
 
@@ -266,6 +266,12 @@ impl ProxyHttp for Carrier {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let exchange = ctx.exchange()?.clone();
+        if answer.status.as_u16() == 101 {
+            // There is no other protocol to switch to, whatever was asked for.
+            return Err(
+                pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "the node switches protocols").into_up()
+            );
+        }
         if answer.status.is_informational() {
             // The client takes any 1xx but 100 and 102 for the answer itself.
             if !matches!(answer.status.as_u16(), 100 | 102) {

@@ -1,6 +1,7 @@
 //! How the two heads of an exchange differ from what was received: little, and all of it here.
 
 use http::HeaderValue;
+use pingora_core::ErrorType;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{
@@ -44,11 +45,19 @@ impl Headers {
         if self.node_target != NodeTarget::Received {
             request.set_raw_path(&target::for_node(head.target(), self.node_target, self.scheme))?;
         }
-        for (name, value) in head.fields() {
-            if matches!(value.last(), Some(b' ' | b'\t'))
-                && let Ok(whole) = HeaderValue::from_bytes(value)
-            {
-                request.insert_header(String::from_utf8_lossy(name).into_owned(), whole)?;
+        let is_cut = |value: &[u8]| matches!(value.last(), Some(b' ' | b'\t'));
+        for (name, _) in head.fields().filter(|(_, v)| is_cut(v)) {
+            // All fields of the name anew, for inserting one of them drops the others.
+            let same = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            for (i, (own, value)) in same.enumerate() {
+                let whole = HeaderValue::from_bytes(value)
+                    .map_err(|_| pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "a value that is none"))?;
+                let own = String::from_utf8_lossy(own).into_owned();
+                if i == 0 {
+                    request.insert_header(own, whole)?;
+                } else {
+                    request.append_header(own, whole)?;
+                }
             }
         }
         request.remove_header("x-forwarded-for");
@@ -75,6 +84,11 @@ impl Headers {
                 fate.client_keeps = client_keeps;
                 fate.node_refused = node_refused;
             });
+        }
+        if exchange.call.operation == Operation::End
+            && let Some(session) = &exchange.session
+        {
+            session.release();
         }
         let passes_body = exchange.has_answer_body(status);
         if !passes_body {

@@ -45,6 +45,8 @@ pub struct Session {
     label: String,
     started: Instant,
     lease: Mutex<Option<Lease>>,
+    /// Stays known when the lease is given back.
+    node: Mutex<Option<Arc<Node>>>,
     active: OnceLock<ActiveGuard>,
     uploaded: AtomicU64,
     downloaded: AtomicU64,
@@ -70,6 +72,7 @@ impl Session {
             label,
             started: Instant::now(),
             lease: Mutex::default(),
+            node: Mutex::default(),
             active: OnceLock::new(),
             uploaded: AtomicU64::new(0),
             downloaded: AtomicU64::new(0),
@@ -102,6 +105,11 @@ impl Session {
         &self.opening.listener
     }
 
+    /// When its start was admitted.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Put or get.
     pub fn direction(&self) -> Direction {
         self.opening.direction
@@ -114,12 +122,19 @@ impl Session {
 
     /// The node it is on.
     pub fn node(&self) -> Option<Arc<Node>> {
-        lock(&self.lease).as_ref().map(|l| l.node().clone())
+        lock(&self.node).clone()
     }
 
     /// Puts it on a node, or on another one while its start has reached none.
     pub fn assign(&self, lease: Lease) {
+        *lock(&self.node) = Some(lease.node().clone());
         *lock(&self.lease) = Some(lease);
+    }
+
+    /// Gives its place on the node back: the node has answered its end, and whoever hears of that may
+    /// start the next session.
+    pub fn release(&self) {
+        lock(&self.lease).take();
     }
 
     /// A node accepted the start. Whether it, and the client, keep one connection from now on.

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::Hasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use siphasher::sip::SipHasher24;
@@ -120,13 +120,14 @@ impl Sessions {
         }
     }
 
-    /// Live sessions of a listener, or of all.
-    pub fn count(&self, listener: Option<&str>) -> usize {
-        let table = self.lock();
-        match listener {
-            None => table.live.len(),
-            Some(name) => table.live.values().filter(|s| s.listener() == name).count(),
-        }
+    /// All live sessions.
+    pub fn count(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Live sessions that a listener of this name took up to `time`.
+    pub fn count_until(&self, listener: &str, time: Instant) -> usize {
+        self.lock().live.values().filter(|s| s.listener() == listener && s.started() <= time).count()
     }
 
     /// Ends all sessions that are left when the gateway stops.

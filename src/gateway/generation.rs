@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parts::Parts;
 use crate::{
-    config::{Config, Scheme, UpstreamConfig},
+    config::{Config, ListenerConfig, Scheme, UpstreamConfig},
     fallback::Door,
     net::{
         tls::{ServerTls, TlsError},
@@ -73,7 +73,7 @@ impl Generation {
             let upstream = named.zip(upstreams.get(&listener.upstream).cloned()).ok_or_else(|| {
                 BuildError::Upstream { listener: listener.name.clone(), upstream: listener.upstream.clone() }
             })?;
-            let drain = CancellationToken::new();
+            let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
             let door = Door::build(listener, &config, upstream, parts.sessions.clone(), &parts.metrics, drain.clone())
                 .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
             doors.insert(listener.name.clone(), (Arc::new(door), drain));
@@ -86,6 +86,13 @@ impl Generation {
             }
         }
         Ok(Generation { config, upstreams, doors, _checks: checks })
+    }
+
+    /// The token of a listener that stays at its address: connections of all its doors hear of a drain.
+    fn drain_of(&self, listener: &ListenerConfig) -> Option<CancellationToken> {
+        let stays = |l: &&ListenerConfig| l.name == listener.name && l.address == listener.address;
+        self.config.listeners.iter().find(stays)?;
+        self.doors.get(&listener.name).map(|(_, drain)| drain.clone())
     }
 
     /// Whether the first check of every node has ended.

@@ -127,13 +127,11 @@ impl Prepared {
             let listener = match self.bound.remove(&config.name) {
                 Some((socket, bound)) => Listener::open(socket, config.address, bound, door, drain, parts),
                 None => {
-                    let Some(mut kept) = listeners.0.remove(&config.name) else {
+                    let Some(kept) = listeners.0.remove(&config.name) else {
                         continue;
                     };
+                    // Connections that are open go on with the door they began with.
                     kept.door.store(door);
-                    // Connections that are open go on with the door they began with; when they idle
-                    // outside a session they may close.
-                    kept.drain = drain;
                     kept
                 }
             };
@@ -165,7 +163,9 @@ impl Listener {
 
 /// A listener that the config no longer has: open until its sessions are over.
 async fn retire(name: String, listener: Listener, parts: Arc<Parts>) {
-    while parts.sessions.count(Some(&name)) > 0 {
+    // A listener of the same name may serve elsewhere now; its sessions are later ones.
+    let gone = std::time::Instant::now();
+    while parts.sessions.count_until(&name, gone) > 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     listener.stop.cancel();

@@ -160,7 +160,7 @@ impl Gateway {
 
     /// Live sessions now.
     pub fn sessions(&self) -> usize {
-        self.parts.sessions.count(None)
+        self.parts.sessions.count()
     }
 
     /// Opens the access log's file anew.
@@ -182,7 +182,7 @@ impl Gateway {
         let deadline = tokio::time::Instant::now() + timeouts.drain;
         let mut told = Instant::now();
         loop {
-            let left = self.parts.sessions.count(None);
+            let left = self.parts.sessions.count();
             if left == 0 {
                 break;
             }

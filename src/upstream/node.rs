@@ -29,8 +29,11 @@ pub(super) struct NodeState {
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) up: bool,
-    /// Checks or connects in a row that say the opposite of `up`.
+    /// Checks in a row that say the opposite of `up`.
     pub(super) against: u32,
+    /// Real connects that failed in a row. A connect that succeeds ends this run alone: a node may
+    /// take connections and fail its checks.
+    pub(super) missed: u32,
     /// Whether any check has ended yet.
     pub(super) known: bool,
 }
@@ -57,7 +60,7 @@ impl Node {
         let state = before.map_or_else(
             || {
                 Arc::new(NodeState {
-                    health: Mutex::new(Health { up: true, against: 0, known: false }),
+                    health: Mutex::new(Health { up: true, against: 0, missed: 0, known: false }),
                     sessions: AtomicUsize::new(0),
                     addresses: Mutex::default(),
                     turn: AtomicU32::new(0),
@@ -191,7 +194,18 @@ impl Node {
         Lease(self.clone())
     }
 
-    /// Takes the result of a check or of a real connect into account.
+    /// Takes the result of a real connect into account. It can only mark a node down.
+    fn connect_ended(&self, good: bool) {
+        let mut health = self.lock();
+        health.missed = if good { 0 } else { health.missed + 1 };
+        let down = health.up && health.missed >= PASSIVE_THRESHOLD;
+        drop(health);
+        if down {
+            self.judge(false, 1);
+        }
+    }
+
+    /// Takes the result of a check into account.
     pub(super) fn judge(&self, good: bool, threshold: u32) {
         let mut health = self.lock();
         health.known = true;
@@ -205,6 +219,7 @@ impl Node {
         }
         health.up = good;
         health.against = 0;
+        health.missed = 0;
         drop(health);
         self.show();
         if good {
@@ -267,13 +282,11 @@ impl Pending {
             .node_connect
             .with_label_values(&[self.node.upstream.as_str(), self.node.name()])
             .observe(taken.as_secs_f64());
-        if self.node.is_up() {
-            self.node.judge(true, 1);
-        }
+        self.node.connect_ended(true);
     }
 
     /// The connect failed: a passive mark, which an active check takes back.
     pub fn failed(self) {
-        self.node.judge(false, PASSIVE_THRESHOLD);
+        self.node.connect_ended(false);
     }
 }

@@ -13,7 +13,12 @@
     reason = "test names are the documentation; not every module uses all of the sandbox"
 )]
 
+mod admission;
+mod grammar;
 mod house;
+mod lifecycle;
+mod persistence;
 mod readme;
+mod routing;
 mod support;
 mod transfer;

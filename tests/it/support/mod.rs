@@ -1,7 +1,9 @@
 //! The sandbox: a gateway with nodes in this process, on free ports, gone when it drops.
 
 mod eventually;
+pub(crate) mod peer;
 mod scrape;
+pub(crate) mod wire;
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -15,7 +17,8 @@ use fallgate::{
 };
 
 pub(crate) use eventually::eventually;
-pub(crate) use scrape::Metrics;
+pub(crate) use scrape::{Metrics, get};
+pub(crate) use wire::{Wire, uuid};
 
 /// A token of the right shape.
 pub(crate) const TOKEN: &str = "ATM3_ACsGh7NRzGA2-ANT6j6mT3O4UYw48JKSstgxg2y8PunjPYAAEc-5aMrqwWI9XCbMaE2Kxk_3MTA";
@@ -23,6 +26,7 @@ pub(crate) const TOKEN: &str = "ATM3_ACsGh7NRzGA2-ANT6j6mT3O4UYw48JKSstgxg2y8Pun
 /// What a sandbox is made of, before it starts.
 pub(crate) struct Plan {
     nodes: Vec<NodeOptions>,
+    peers: Vec<SocketAddr>,
     listener: String,
     upstream: String,
     top: String,
@@ -39,12 +43,24 @@ pub(crate) struct Sandbox {
 impl Plan {
     /// Two nodes, an https listener `tls` and an http listener `plain`; defaults for everything.
     pub(crate) fn new() -> Plan {
-        Plan { nodes: Vec::new(), listener: String::new(), upstream: String::new(), top: String::new() }
+        Plan {
+            nodes: Vec::new(),
+            peers: Vec::new(),
+            listener: String::new(),
+            upstream: String::new(),
+            top: String::new(),
+        }
     }
 
     /// Adds a node; without any there are two. An empty root becomes a folder of its own.
     pub(crate) fn node(mut self, options: NodeOptions) -> Plan {
         self.nodes.push(options);
+        self
+    }
+
+    /// Adds the address of a node that the sandbox does not run; those come after its own.
+    pub(crate) fn peer(mut self, address: SocketAddr) -> Plan {
+        self.peers.push(address);
         self
     }
 
@@ -68,7 +84,7 @@ impl Plan {
 
     pub(crate) async fn start(mut self) -> Sandbox {
         let dir = tempfile::tempdir().unwrap();
-        if self.nodes.is_empty() {
+        if self.nodes.is_empty() && self.peers.is_empty() {
             self.nodes = vec![NodeOptions::default(), NodeOptions::default()];
         }
         let mut nodes = Vec::new();
@@ -92,7 +108,7 @@ impl Plan {
         let node = |(i, a): (usize, &SocketAddr)| {
             format!("{{name: n{}, host: {}, ports: {{http: {}}}}}", i + 1, a.ip(), a.port())
         };
-        let nodes = nodes.iter().enumerate().map(node).collect::<Vec<_>>().join(", ");
+        let nodes = nodes.iter().chain(&self.peers).enumerate().map(node).collect::<Vec<_>>().join(", ");
         format!(
             "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\nupstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{2}\n",
             self.listener, self.upstream, self.top
@@ -140,6 +156,11 @@ impl Sandbox {
             (lines.len() >= n).then_some(lines)
         })
         .await
+    }
+
+    /// All requests that any node received.
+    pub(crate) fn all_seen(&self) -> Vec<fallgate::node::Seen> {
+        self.nodes.iter().flat_map(Node::log).collect()
     }
 
     /// What node number `i` (from 1) received.
