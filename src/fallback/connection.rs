@@ -26,6 +26,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(60);
 const WHOLE_START: u64 = 1024 * 1024;
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
 const WHOLE_END: usize = 64 * 1024;
+/// How long a request waits for the one before it in its session to be over. The client makes one at
+/// a time, but sends the next on a new connection as soon as it has the last byte of an answer; only
+/// then is what the answer means for the session known, and the node's connection free again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What comes of one request.
 enum Next {
@@ -192,6 +196,9 @@ async fn follow(
     head: Head,
     client: SocketAddr,
 ) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
+    if let Some(session) = door.sessions.find(call.session) {
+        session.quiet(TURN).await;
+    }
     let Some(session) = door.sessions.find(call.session) else {
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
             return Ok(Prepared::EndOfRefused);
@@ -232,7 +239,6 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     let (loan, returned) = airlock.lend(exchange.head.raw().clone(), door.timeouts.body_idle);
     door.engine.carry(loan, exchange.clone()).await;
     let airlock = returned.back().await;
-    drop(in_flight);
     let mut fate = exchange.result();
     let operation = exchange.call.operation;
     let stalled = airlock.as_ref().is_some_and(Airlock::has_stalled);
@@ -254,6 +260,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
             *keeps = None;
         }
     }
+    drop(in_flight);
     let Some(mut airlock) = airlock else {
         return Next::Close(None);
     };
