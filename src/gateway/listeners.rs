@@ -100,8 +100,8 @@ impl Listeners {
         self.0.values().for_each(|l| l.drain.cancel());
     }
 
-    /// Closes the sockets and waits for the connections, until the deadline or `hurry`.
-    pub(super) async fn close(self, deadline: Instant, hurry: &mut (impl Future<Output = ()> + Unpin)) {
+    /// Closes the sockets and waits for the connections, until the deadline or `hurried`.
+    pub(super) async fn close(self, deadline: Instant, hurried: &CancellationToken) {
         for listener in self.0.values() {
             listener.stop.cancel();
             listener.connections.close();
@@ -110,7 +110,7 @@ impl Listeners {
             tokio::select! {
                 () = listener.connections.wait() => {}
                 () = tokio::time::sleep_until(deadline) => return,
-                () = &mut *hurry => return,
+                () = hurried.cancelled() => return,
             }
         }
     }

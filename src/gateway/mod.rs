@@ -18,6 +18,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use self::{generation::Generation, listeners::Listeners, parts::Parts};
 use crate::{admin, config::Config, fallback, telemetry::logging::LevelHandle};
@@ -170,12 +171,21 @@ impl Gateway {
     /// Ends the gateway: readiness goes, new sessions are refused, and running ones keep their
     /// listeners until they are over, `timeouts.drain` has passed, or `hurry` is ready.
     pub async fn drain(self, hurry: impl Future<Output = ()>) {
+        let hurried = CancellationToken::new();
+        let mut drained = std::pin::pin!(self.drain_until(hurried.clone()));
+        tokio::select! {
+            () = &mut drained => return,
+            () = hurry => hurried.cancel(),
+        }
+        drained.await;
+    }
+
+    async fn drain_until(self, hurried: CancellationToken) {
         let timeouts = self.current.load().config.timeouts.clone();
         self.readiness.draining.store(true, Ordering::Relaxed);
-        tokio::pin!(hurry);
         tokio::select! {
             () = tokio::time::sleep(timeouts.pre_drain) => {}
-            () = &mut hurry => {}
+            () = hurried.cancelled() => {}
         }
         let mut listeners = self.listeners.into_inner();
         listeners.stop_sessions();
@@ -193,10 +203,10 @@ impl Gateway {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
                 () = tokio::time::sleep_until(deadline) => break,
-                () = &mut hurry => break,
+                () = hurried.cancelled() => break,
             }
         }
-        listeners.close(deadline, &mut hurry).await;
+        listeners.close(deadline, &hurried).await;
         self.parts.sessions.finish_all();
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
