@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends there and says why")]
 
 mod house;
+mod interop;
 mod support;
 mod transfer;
