@@ -17,7 +17,7 @@ pub(super) struct Answer {
 
 /// "Insufficient permissions".
 const PERMISSIONS: u8 = 5;
-/// "Internal error".
+/// "Internal error": the gateway's own, nothing that the user can change.
 const INTERNAL: u8 = 11;
 /// "Authentication failure".
 const AUTHENTICATION: u8 = 19;
@@ -27,6 +27,9 @@ const AUTHORIZATION: u8 = 37;
 const PEER_ABORTED: u8 = 39;
 /// "Data transfer stalled, timed out".
 const STALLED: u8 = 40;
+/// "Session aborted due to validation error(s)": something in the request will not do, a file name
+/// most of all.
+const VALIDATION: u8 = 58;
 
 /// "File location is outside 'docroot' hierarchy".
 const OUTSIDE_DOCROOT: u8 = 41;
@@ -35,11 +38,11 @@ const OUTSIDE_DOCROOT: u8 = 41;
 pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
     use Reason::*;
     let (status, number) = match reason {
-        BadHead | BadRequest | BadName | BadStart => (400, INTERNAL),
-        HeadTooLarge => (431, INTERNAL),
+        BadHead | BadRequest | BadName | BadStart => (400, VALIDATION),
+        HeadTooLarge => (431, VALIDATION),
         HeadTimeout => (408, STALLED),
-        NotFound => (404, INTERNAL),
-        MethodNotAllowed => (405, INTERNAL),
+        NotFound => (404, VALIDATION),
+        MethodNotAllowed => (405, VALIDATION),
         TokenMissing => (403, AUTHENTICATION),
         TokenShape | TokenKind | TokenExpired | AccessKey => (403, AUTHORIZATION),
         SessionMismatch | SessionLive | UnknownSession | ClientMismatch => (403, PERMISSIONS),

@@ -28,6 +28,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(60);
 const WHOLE_START: u64 = 1024 * 1024;
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
 const WHOLE_END: usize = 64 * 1024;
+/// How long a request waits for the one before it in its session to be over. The client makes one at
+/// a time, but sends the next on a new connection as soon as it has the last byte of an answer; only
+/// then is what the answer means for the session known, and the node's connection free again.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What comes of one request.
 enum Next {
@@ -217,6 +221,9 @@ async fn follow(
     head: Head,
     forwarded: Forwarded,
 ) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
+    if let Some(session) = door.sessions.find(call.session) {
+        session.quiet(TURN).await;
+    }
     let Some(session) = door.sessions.find(call.session) else {
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
             return Ok(Prepared::EndOfRefused);
@@ -251,7 +258,6 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
         () = watch(door, &loan, &exchange) => true,
     };
     let airlock = loan.take_back();
-    drop(in_flight);
     let mut fate = exchange.fate();
     let operation = exchange.call.operation;
     if stalled {
@@ -272,6 +278,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
             keeps.retain(|kept| !Arc::ptr_eq(kept, session));
         }
     }
+    drop(in_flight);
     let Some(mut airlock) = airlock else {
         return Next::Close(None, fate.failure.map(|(reason, _)| reason));
     };

@@ -4,12 +4,16 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{body::End, grammar::SessionId};
 use crate::{
@@ -61,6 +65,7 @@ pub struct Session {
     /// Milliseconds after `started` at which something last moved.
     last: AtomicU64,
     in_flight: AtomicUsize,
+    request_over: Notify,
     node_keeps: AtomicBool,
     client_keeps: AtomicBool,
 }
@@ -85,6 +90,7 @@ impl Session {
             lengths_differ: AtomicU64::new(0),
             last: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            request_over: Notify::new(),
             node_keeps: AtomicBool::new(false),
             client_keeps: AtomicBool::new(false),
         }
@@ -216,10 +222,25 @@ impl Session {
 
     /// A request of it is under way for as long as the guard lives.
     pub fn request(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, SeqCst);
         self.requests.fetch_add(1, Relaxed);
         self.touch();
         InFlight(self.clone())
+    }
+
+    /// Waits until no request of it is under way, or for `limit`.
+    pub async fn quiet(&self, limit: Duration) {
+        let quiet = async {
+            loop {
+                let mut over = std::pin::pin!(self.request_over.notified());
+                over.as_mut().enable();
+                if self.in_flight.load(SeqCst) == 0 {
+                    return;
+                }
+                over.await;
+            }
+        };
+        let _ = timeout(limit, quiet).await;
     }
 
     /// How long nothing has moved and no request was under way.
@@ -286,7 +307,8 @@ pub struct InFlight(Arc<Session>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.touch();
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.in_flight.fetch_sub(1, SeqCst);
+        self.0.request_over.notify_waiters();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The roof: builds every door from one config, opens the sockets, swaps configs, drains.
 //!
-//! A reload builds the whole new [`generation`] aside and binds what is new before anything of the
+//! A reload builds the whole new `generation` aside and binds what is new before anything of the
 //! old one is touched, so a config that cannot run changes nothing.
 
 mod generation;

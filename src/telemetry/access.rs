@@ -1,7 +1,7 @@
 //! The access log: one line per session, written by a thread of its own so that a slow disk never
 //! holds up a transfer.
 //!
-//! When the writer falls behind by [`QUEUE`] lines, further lines are dropped and counted in a
+//! When the writer falls behind by `QUEUE` lines, further lines are dropped and counted in a
 //! warning; a log line is worth less than a transfer.
 
 use std::{

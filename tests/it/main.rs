@@ -16,6 +16,7 @@
 mod admission;
 mod grammar;
 mod house;
+mod interop;
 mod lifecycle;
 mod persistence;
 mod readme;
