@@ -133,6 +133,9 @@ impl ProxyHttp for Carrier {
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
         peer.options.write_timeout = Some(self.timeouts.body_idle);
+        // After a write that timed out the engine still waits for an answer, and watches the client no
+        // more. Later than the loan's own watch, so that this one is heard only where that is deaf.
+        peer.options.read_timeout = Some(self.timeouts.body_idle.mul_f32(1.5));
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         // A node connection is used again by its own session alone, and only where the node keeps it
         // open by agreement; any other may be closed by the node under the next request.

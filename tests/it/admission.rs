@@ -166,9 +166,13 @@ async fn start_bodies_of_all_sizes_reach_the_node_whole() {
     let long = [b"Basic ", STANDARD.encode(noise(24_000, 3)).as_bytes()].concat();
     assert!(long.len() >= 32_000);
     let mut bodies: Vec<(String, Vec<u8>)> = Vec::new();
-    for (token, size) in
-        [(&long[..], 0), (TOKEN.as_bytes(), 310_613), (&long, 310_613), (TOKEN.as_bytes(), 3_000_000), (&long, 3_000_000)]
-    {
+    for (token, size) in [
+        (&long[..], 0),
+        (TOKEN.as_bytes(), 310_613),
+        (&long, 310_613),
+        (TOKEN.as_bytes(), 3_000_000),
+        (&long, 3_000_000),
+    ] {
         let id = uuid();
         let source = "/some/short/name".repeat(size / 16 + 1);
         let body = start_body(&id, "put", token, &[&source]);

@@ -222,7 +222,9 @@ async fn an_upgrade_makes_no_tunnel() {
     let (sandbox, host, mut wire) = one_node().await;
     let id = opened(&sandbox, &mut wire, host, "get").await;
     sandbox.nodes[0].set_faults(vec![
-        r"get=raw:HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nSECRET".parse().unwrap(),
+        r"get=raw:HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nSECRET"
+            .parse()
+            .unwrap(),
     ]);
     wire.send(&get(host, &id, "f", "Connection: Upgrade\r\nUpgrade: websocket\r\n")).await;
     wire.send(b"GET / HTTP/1.1\r\nHost: inner\r\n\r\n").await;

@@ -45,7 +45,8 @@ async fn a_config_that_cannot_run_changes_nothing() {
         Box::new(|y: String| y.replace("key_file: tls.key", "key_file: tls.crt")),
         Box::new(move |y: String| y.replacen("127.0.0.1:0", &taken.to_string(), 1).replace("max_", "max_")),
     ] {
-        let config = sandbox.config(|y| change(y).replace("nodes: [", "nodes: [{name: new, host: 127.0.0.1, ports: {http: 9}}, "));
+        let config = sandbox
+            .config(|y| change(y).replace("nodes: [", "nodes: [{name: new, host: 127.0.0.1, ports: {http: 9}}, "));
         let error = sandbox.gateway.reload(config).await.unwrap_err();
         assert!(error.to_string().starts_with("listener tls: "), "{error}");
         assert_eq!(sandbox.gateway.addresses().await, before.0);
@@ -137,7 +138,8 @@ async fn a_session_keeps_its_node_through_a_reload_that_drops_the_node() {
     }
     assert_eq!((sandbox.seen(1).len(), sandbox.seen(2).len()), (1, 1));
     let port = sandbox.nodes[0].address().port();
-    let without = sandbox.config(|y| y.replace(&format!("{{name: n1, host: 127.0.0.1, ports: {{http: {port}}}}}, "), ""));
+    let without =
+        sandbox.config(|y| y.replace(&format!("{{name: n1, host: 127.0.0.1, ports: {{http: {port}}}}}, "), ""));
     assert_eq!(without.upstreams[0].nodes.len(), 1);
     sandbox.gateway.reload(without).await.unwrap();
     for id in &ids {
@@ -157,7 +159,8 @@ async fn a_session_keeps_its_node_through_a_reload_that_drops_the_node() {
 async fn the_admin_door_tells_life_readiness_and_metrics() {
     let sandbox = Plan::new().start().await;
     eventually("ready", || {
-        let ready = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(admin(&sandbox, "/readyz")));
+        let ready =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(admin(&sandbox, "/readyz")));
         (ready.0 == 200).then_some(())
     })
     .await;
@@ -263,7 +266,12 @@ async fn who_hurries_a_drain_does_not_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_leases_of_nodes_that_stay_go_through_a_reload() {
     let dead = DeadPort::new();
-    let sandbox = Plan::new().node(NodeOptions::default()).peer(dead.address).upstream("health_check: {interval: 50ms}").start().await;
+    let sandbox = Plan::new()
+        .node(NodeOptions::default())
+        .peer(dead.address)
+        .upstream("health_check: {interval: 50ms}")
+        .start()
+        .await;
     while sandbox.metrics().await.sum("node_up", &[]) != 1.0 {}
     let host = sandbox.address("plain").await;
     begin(&mut Wire::plain(host).await, host).await;

@@ -1,10 +1,12 @@
 //! The gateway under test: real sockets, real TLS, real peers. One binary, because the engine links slowly.
 
 mod admission;
+mod answers;
 mod grammar;
 mod house;
 mod lifecycle;
 mod persistence;
 mod routing;
+mod streaming;
 mod support;
 mod transfer;

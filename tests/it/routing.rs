@@ -213,7 +213,8 @@ async fn wait_until_up(sandbox: &Sandbox, up: f64) {
     }
 }
 
-const CHECK: &str = "health_check: {interval: 50ms, unhealthy_threshold: 3, healthy_threshold: 2, http: {path: /health}}";
+const CHECK: &str =
+    "health_check: {interval: 50ms, unhealthy_threshold: 3, healthy_threshold: 2, http: {path: /health}}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checks_by_request_take_a_node_out_and_bring_it_back() {

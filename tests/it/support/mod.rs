@@ -43,7 +43,13 @@ pub(crate) struct Sandbox {
 impl Plan {
     /// Two nodes, an https listener `tls` and an http listener `plain`; defaults for everything.
     pub(crate) fn new() -> Plan {
-        Plan { nodes: Vec::new(), peers: Vec::new(), listener: String::new(), upstream: String::new(), top: String::new() }
+        Plan {
+            nodes: Vec::new(),
+            peers: Vec::new(),
+            listener: String::new(),
+            upstream: String::new(),
+            top: String::new(),
+        }
     }
 
     /// Adds a node; without any there are two. An empty root becomes a folder of its own.

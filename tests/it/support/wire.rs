@@ -135,7 +135,8 @@ pub(crate) fn uuid() -> String {
 
 /// A start body with this token, as the real client orders it.
 pub(crate) fn start_body(id: &str, operation: &str, token: &[u8], sources: &[&str]) -> Vec<u8> {
-    let mut body = format!("<session>\n\n  <id>{id}</id>\n  <operation>{operation}</operation>\n\n  <token>").into_bytes();
+    let mut body =
+        format!("<session>\n\n  <id>{id}</id>\n  <operation>{operation}</operation>\n\n  <token>").into_bytes();
     body.extend_from_slice(token);
     body.extend_from_slice(b"</token>\n\n");
     for source in sources {
