@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::{exchange::Exchange, stream::EngineStream};
 use crate::{
     config::TimeoutsConfig,
-    net::http1::Lent,
+    net::http1::{Head, Lent},
     telemetry::{Direction, Operation, Reason},
     upstream::Pending,
 };
@@ -254,6 +254,10 @@ impl ProxyHttp for Carrier {
             }
             return Ok(());
         }
+        if harms(answer, &exchange.head) {
+            return Err(pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, "the answer would harm the client")
+                .into_up());
+        }
         answer.remove_header("keep-alive");
         let status = answer.status.as_u16();
         if exchange.is_start() {
@@ -352,10 +356,22 @@ impl ProxyHttp for Carrier {
     }
 }
 
+/// Whether the answer names a file outside of the client's folder, or a start beyond the end of the
+/// file that the request announced: the client would follow both.
+fn harms(answer: &ResponseHeader, request: &Head) -> bool {
+    let fields = |name| answer.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let climbs = |name: &[u8]| name.split(|b| *b == b'/').any(|segment| segment == b"..");
+    let announced = request.field("x-next-wire-file-size").map_or(0, leading_number);
+    fields("x-next-wire-file").any(climbs)
+        || request.field("x-next-wire-file").is_some()
+            && fields("x-next-file-start").any(|v| leading_number(v) > announced)
+}
+
 /// A number as the client reads it: digits up to the first other character, a sign before them.
 fn leading_number(value: &[u8]) -> i64 {
-    let digits = value.strip_prefix(b"-").unwrap_or(value);
-    digits.iter().take_while(|b| b.is_ascii_digit()).take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0'))
+    let (digits, sign) = value.strip_prefix(b"-").map_or((value, 1), |digits| (digits, -1));
+    let add = |n: i64, b: &u8| n.saturating_mul(10).saturating_add(i64::from(b - b'0'));
+    digits.iter().take_while(|b| b.is_ascii_digit()).fold(0, add).saturating_mul(sign)
 }
 
 fn halves(bytes: [u8; 16]) -> [u64; 2] {

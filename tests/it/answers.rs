@@ -10,7 +10,7 @@ use crate::{
         TOKEN, Wire, noise,
         peer::{Peer, pause, read_request, say},
         uuid,
-        wire::{end, get, put, start, start_body},
+        wire::{end, get, head, put, start, start_body},
     },
 };
 
@@ -202,4 +202,56 @@ async fn a_skipped_file_has_no_body_whatever_the_node_sends() {
     let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 0-0/*\r\nx-skip-file: 1\r\n")).await;
     assert_eq!((reply.field("content-length"), reply.field("x-next-wire-file")), (Some("0"), Some("n")));
     assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_node_reach_the_client_in_their_case_and_bytes_and_number() {
+    let peer = Peer::start(|mut stream| async move {
+        while read_request(&mut stream).await.is_some() {
+            let head = b"HTTP/1.1 200 OK\r\nx-Odd-CASE: 1\r\nx-next-wire-file: caf\xe9 \xc3\xa9\r\nX-Two: a\r\nX-Two: b\r\nx-next-file-start: -1\r\nServer: s\r\nContent-Length: 0\r\n\r\n";
+            say(&mut stream, head).await;
+        }
+    })
+    .await;
+    let (_sandbox, host, mut wire) = behind(&peer, "").await;
+    let id = uuid();
+    for request in [start(host, &id, &start_body(&id, "get", TOKEN.as_bytes(), &[])), get(host, &id, "f", "")] {
+        wire.send(&request).await;
+        let head = wire.raw_head().await.escape_ascii().to_string();
+        for line in [
+            r"\r\nx-Odd-CASE: 1\r\n",
+            r"\r\nx-next-wire-file: caf\xe9 \xc3\xa9\r\n",
+            r"\r\nX-Two: a\r\nX-Two: b\r\n",
+            r"\r\nx-next-file-start: -1\r\n",
+            r"\r\nServer: s\r\n",
+        ] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_would_harm_the_client_is_refused() {
+    let put_lines = "Content-Length: 1\r\nx-next-wire-file: b\r\nx-next-wire-file-size: 10\r\n";
+    for (field, passes) in [
+        ("x-next-wire-file: a/../b", false),
+        ("x-next-wire-file: ..", false),
+        ("x-next-wire-file: a/..", false),
+        ("x-next-wire-file: a..b/..c", true),
+        ("x-next-file-start: 11", false),
+        ("x-next-file-start: 18446744073709551615", false),
+        ("x-next-file-start: 10", true),
+        ("x-next-file-start: -1", true),
+        ("x-next-file-start: word", true),
+    ] {
+        let (sandbox, host, mut wire) = one_node(b"x", "").await;
+        let id = begin(&mut wire, host, "put").await;
+        sandbox.nodes[0].set_faults(vec![format!("put=201,{field}").parse().unwrap()]);
+        wire.send(&[&head("PUT", host, &id, "file/a", put_lines), &b"x"[..]].concat()).await;
+        let reply = wire.head().await;
+        let wanted = if passes { (201, "") } else { (502, "node_bad_answer") };
+        assert_eq!((reply.status, reply.word()), wanted, "{field}");
+        sandbox.nodes[0].set_faults(Vec::new());
+        assert_eq!(wire.ask(&put(host, &id, "b", b"x")).await.status, 201, "{field}");
+    }
 }

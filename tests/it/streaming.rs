@@ -220,3 +220,13 @@ async fn a_client_that_leaves_in_a_download_frees_the_node() {
     drop(wire);
     eventually("the node is let go", || (closed.load(Ordering::Relaxed) == 1).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_no_more_is_let_go_after_body_idle_and_so_is_the_node() {
+    let (sandbox, host, mut wire) = one_node(&noise(32 << 20, 1), "timeouts: {body_idle: 300ms}").await;
+    let id = begin(&mut wire, host, "get").await;
+    assert_eq!(wire.ask(&get(host, &id, "f", "")).await.status, 200);
+    let records = sandbox.records(1).await;
+    assert_eq!((&records[0]["outcome"], &records[0]["reason"]), (&"lost".into(), &"stalled".into()));
+    drop(wire);
+}
