@@ -178,6 +178,8 @@ async fn no_more_connects_than_max_pending_are_in_the_making() {
     let sandbox = plan.upstream("when_all_down: try_all, health_check: {interval: 1h, timeout: 50ms}").start().await;
     let narrow = sandbox.config(|y| y.replace("ports:", "max_pending: 2, ports:"));
     sandbox.gateway.reload(narrow).await.unwrap();
+    // The first check of either generation connects as well.
+    while sandbox.metrics().await.sum("health_checks_total", &[]) != 2.0 {}
     let host = sandbox.address("plain").await;
     let starts: Vec<_> = (0..8).map(|_| tokio::spawn(async move { begin(host).await.1 })).collect();
     // All eight are in, and two of them at the node's door.
