@@ -301,7 +301,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
                 detail,
                 "A request failed."
             );
-            if fate.status != 0 || airlock.has_ended() || stalled && airlock.body_left() > 0 {
+            if fate.status != 0 || airlock.has_ended() || stalled && airlock.was_starved() {
                 door.metrics.refusal(reason);
                 return Next::Close(Some(airlock), Some(reason));
             }

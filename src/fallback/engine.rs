@@ -150,7 +150,7 @@ impl ProxyHttp for Carrier {
 
     fn on_connection_reuse(&self, session: &mut Session, ctx: &mut Ctx, context: Box<dyn std::any::Any + Send + Sync>) {
         ctx.exchange = context.downcast::<Arc<Exchange>>().ok().map(|e| *e);
-        // The loan watches for stalls by itself, in both directions.
+        // Whoever lent the connection watches for stalls, in all directions, and drops the exchange then.
         session.set_keepalive(Some(0));
         session.set_read_timeout(None);
         session.set_write_timeout(None);
@@ -177,7 +177,6 @@ impl ProxyHttp for Carrier {
         let mut peer = self.peer(address, exchange.node().host());
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
-        peer.options.write_timeout = Some(self.timeouts.body_idle);
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         // A node connection is used again by its own session alone, and only where the node keeps it
         // open by agreement; any other may be closed by the node under the next request.

@@ -119,6 +119,8 @@ impl Listeners {
 impl Prepared {
     /// Puts the new doors in place. Cannot fail.
     pub(super) fn commit(mut self, listeners: &mut Listeners, parts: &Arc<Parts>) {
+        // A listener that goes may have a successor of its name, whose sessions are all later than this.
+        let now = std::time::Instant::now();
         let mut next = HashMap::new();
         for config in &self.generation.config.listeners {
             let Some((door, drain)) = self.generation.doors.get(&config.name).cloned() else {
@@ -140,7 +142,7 @@ impl Prepared {
         let gone = std::mem::replace(&mut listeners.0, next);
         for (name, listener) in gone {
             listener.drain.cancel();
-            tokio::spawn(retire(name, listener, parts.clone()));
+            tokio::spawn(retire(name, listener, now, parts.clone()));
         }
     }
 }
@@ -162,9 +164,7 @@ impl Listener {
 }
 
 /// A listener that the config no longer has: open until its sessions are over.
-async fn retire(name: String, listener: Listener, parts: Arc<Parts>) {
-    // A listener of the same name may serve elsewhere now; its sessions are later ones.
-    let gone = std::time::Instant::now();
+async fn retire(name: String, listener: Listener, gone: std::time::Instant, parts: Arc<Parts>) {
     while parts.sessions.count_until(&name, gone) > 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use fallgate::node::NodeOptions;
 
 use crate::support::{
-    Plan, Sandbox, TOKEN, Wire, noise, uuid,
+    Plan, Sandbox, TOKEN, Wire, noise,
+    peer::pause,
+    uuid,
     wire::{end, get, head, put, start, start_body},
 };
 
@@ -238,4 +240,46 @@ async fn an_upgrade_makes_no_tunnel() {
     let reply = wire.head().await;
     assert_eq!((reply.status, reply.word()), (502, "node_bad_answer"), "{reply:?}");
     assert_eq!(wire.head().await.word(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_dribbles_or_never_comes_is_given_up_after_request_head() {
+    let (sandbox, host, _) = one_node().await;
+    let request = head("PUT", host, &uuid(), "file/a", "Content-Length: 0\r\n");
+    for bytes in [&request[..request.len() - 2], b""] {
+        let begin = std::time::Instant::now();
+        let mut wire = Wire::plain(host).await;
+        for byte in bytes.iter().take(40) {
+            wire.try_send(&[*byte]).await;
+            pause(std::time::Duration::from_millis(5)).await;
+        }
+        let reply = wire.head().await;
+        assert_eq!((reply.status, reply.word()), (408, "head_timeout"));
+        wire.finish().await;
+        assert_eq!(wire.rest().await, b"");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5));
+    }
+    assert_eq!(sandbox.all_seen(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_over_the_maximum_are_dropped_and_counted_and_a_freed_place_is_used() {
+    let sandbox = Plan::new().top("limits: {max_connections: 2}").start().await;
+    let host = sandbox.address("plain").await;
+    let (mut one, mut two) = (Wire::plain(host).await, Wire::plain(host).await);
+    for wire in [&mut one, &mut two] {
+        assert_eq!(wire.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.status, 404);
+    }
+    assert_eq!(Wire::plain(host).await.rest().await, b"");
+    assert_eq!(sandbox.metrics().await.sum("refusals_total", &[("reason", "too_many_connections")]), 1.0);
+    drop(one);
+    let begin = std::time::Instant::now();
+    loop {
+        let mut wire = Wire::plain(host).await;
+        wire.try_send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        if wire.try_head().await.is_some_and(|r| r.status == 404) {
+            break;
+        }
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "the place is never free");
+    }
 }

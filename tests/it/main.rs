@@ -14,12 +14,16 @@
 )]
 
 mod admission;
+mod answers;
 mod grammar;
 mod house;
 mod interop;
 mod lifecycle;
 mod persistence;
 mod readme;
+mod records;
 mod routing;
+mod streaming;
 mod support;
+mod tls;
 mod transfer;

@@ -57,6 +57,8 @@ pub struct Airlock {
     pub(super) ended: bool,
     /// A byte of body or answer moved since the owner of a loan last looked.
     pub(super) moved: bool,
+    /// The borrower asked for more of the body and the client had not sent it.
+    pub(super) starved: bool,
     /// The borrower's last write went out in part only.
     pub(super) mid_write: bool,
 }
@@ -73,7 +75,15 @@ pub enum Drained {
 impl Airlock {
     /// Takes a fresh connection.
     pub fn new(io: Transport) -> Airlock {
-        Airlock { io, ahead: BytesMut::new(), body_left: 0, ended: false, moved: false, mid_write: false }
+        Airlock {
+            io,
+            ahead: BytesMut::new(),
+            body_left: 0,
+            ended: false,
+            moved: false,
+            starved: false,
+            mid_write: false,
+        }
     }
 
     /// Reads the next head. The body of the request before must have been used up.
@@ -130,6 +140,11 @@ impl Airlock {
     /// Whether the client closed its sending side.
     pub fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether the last loan ended while it waited for the client to send more of the body.
+    pub fn was_starved(&self) -> bool {
+        self.body_left > 0 && self.starved
     }
 
     /// Reads the rest of the body and throws it away, up to `limit` bytes, for at most `total`.

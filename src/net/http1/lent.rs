@@ -128,7 +128,11 @@ impl AsyncRead for Lent {
         }
         match lock(&self.shared).as_mut() {
             None => Poll::Ready(Ok(())),
-            Some(airlock) if airlock.body_left > 0 => airlock.poll_body(cx, buf),
+            Some(airlock) if airlock.body_left > 0 => {
+                let polled = airlock.poll_body(cx, buf);
+                airlock.starved = polled.is_pending();
+                polled
+            }
             Some(airlock) => airlock.poll_close(cx),
         }
     }

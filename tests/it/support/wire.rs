@@ -80,12 +80,20 @@ impl Wire {
 
     /// The next head; none when the gateway closed instead.
     pub(crate) async fn try_head(&mut self) -> Option<Reply> {
+        let text = String::from_utf8_lossy(&self.try_raw_head().await?).into_owned();
+        let status = text.split(' ').nth(1).and_then(|s| s.get(..3)?.parse().ok()).unwrap_or(0);
+        Some(Reply { status, text })
+    }
+
+    /// The bytes of the next head.
+    pub(crate) async fn raw_head(&mut self) -> Vec<u8> {
+        self.try_raw_head().await.expect("an answer")
+    }
+
+    async fn try_raw_head(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-                let text = String::from_utf8_lossy(&self.buffer[..at + 4]).into_owned();
-                self.buffer.drain(..at + 4);
-                let status = text.split(' ').nth(1).and_then(|s| s.get(..3)?.parse().ok()).unwrap_or(0);
-                return Some(Reply { status, text });
+                return Some(self.buffer.drain(..at + 4).collect());
             }
             if self.more().await == 0 {
                 return None;

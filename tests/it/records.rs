@@ -1,0 +1,143 @@
+//! One record a session, and no secret in anything that is written.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use fallgate::node::NodeOptions;
+use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::support::{
+    Plan, TOKEN, Wire, noise,
+    peer::DeadPort,
+    uuid,
+    wire::{end, get, put, start, start_body},
+};
+
+/// Everything that was logged in this process.
+#[derive(Clone, Default)]
+struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Capture {
+    type Writer = Capture;
+
+    fn make_writer(&'a self) -> Capture {
+        self.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_has_one_record_with_its_outcome() {
+    let plan = Plan::new().node(NodeOptions::default()).top("timeouts: {session_idle: 1s}");
+    let sandbox = plan.listener("persistent_connection: force").start().await;
+    let host = sandbox.address("plain").await;
+    let begin = async |token: &str| {
+        let (id, mut wire) = (uuid(), Wire::plain(host).await);
+        wire.ask(&start(host, &id, &start_body(&id, "put", token.as_bytes(), &[]))).await;
+        (id, wire)
+    };
+    let (id, mut wire) = begin(TOKEN).await;
+    assert_eq!(wire.ask(&put(host, &id, "a", &noise(1000, 1))).await.status, 201);
+    assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
+    assert_eq!(wire.ask(&end(host, &id, "DONE")).await.word(), "unknown_session");
+    let (id, mut wire) = begin(TOKEN).await;
+    assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    let (id, mut wire) = begin("nonsense").await;
+    assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    let (_, wire) = begin(TOKEN).await;
+    drop(wire);
+    sandbox.records(4).await;
+    sandbox.nodes[0].set_faults(vec!["start:1=403,x-real-mgmt-error: 19".parse().unwrap()]);
+    let (id, mut wire) = begin(TOKEN).await;
+    assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    let (_, quiet) = begin(TOKEN).await;
+    let records = sandbox.records(6).await;
+    drop(quiet);
+    assert_eq!(sandbox.gateway.sessions(), 0);
+    let told: Vec<_> = records.iter().map(|r| r["outcome"].as_str().unwrap()).collect();
+    assert_eq!(told, ["done", "error", "refused", "lost", "refused", "idle"]);
+    assert_eq!((&records[2]["reason"], &records[4]["reason"]), (&"token_shape".into(), &serde_json::Value::Null));
+    assert_eq!((&records[0]["files"], &records[0]["bytes_uploaded"]), (&1.into(), &1000.into()));
+    assert_eq!((&records[0]["user"], &records[0]["node"]), (&"xfer".into(), &"n1".into()));
+    let labels: std::collections::HashSet<_> = records.iter().map(|r| r["session"].to_string()).collect();
+    assert_eq!(labels.len(), 6, "each by a label of its own");
+    assert_eq!(sandbox.metrics().await.sum("sessions_finished_total", &[]), 6.0);
+    // The gauges follow when the connections are gone.
+    let begun = std::time::Instant::now();
+    for gauge in ["sessions_active", "node_sessions"] {
+        while sandbox.metrics().await.sum(gauge, &[]) != 0.0 {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{gauge} stays");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_and_no_session_id_is_in_records_metrics_or_logs() {
+    let capture = Capture::default();
+    let layer = tracing_subscriber::fmt::layer().with_writer(capture.clone()).with_ansi(false);
+    // Whatever the process says at debug level, as its own filter lets it through.
+    let _ = tracing_subscriber::registry()
+        .with(tracing_subscriber::EnvFilter::new("off,fallgate=trace"))
+        .with(layer)
+        .try_init();
+    let dead = DeadPort::new();
+    let plan = Plan::new().node(NodeOptions::default()).peer(dead.address);
+    let sandbox =
+        plan.upstream("balance: round_robin, when_all_down: try_all, health_check: {interval: 1h}").start().await;
+    let host = sandbox.address("plain").await;
+    let ids: Vec<_> = (0..8).map(|_| uuid()).collect();
+    let secret = format!("{TOKEN}<");
+    for (i, id) in ids.iter().enumerate() {
+        let fault = ["put=rst@10", "start=raw:what\\r\\n\\r\\n", "start=403", "get=stall@1:0.1", "put=raw:x"][i % 5];
+        sandbox.nodes[0].set_faults(vec![fault.parse().unwrap()]);
+        let token = if i == 6 { &secret } else { TOKEN };
+        let mut wire = Wire::plain(host).await;
+        wire.ask(&start(host, id, &start_body(id, "get", token.as_bytes(), &["/f"]))).await;
+        Wire::plain(host).await.ask(&start(host, id, &start_body(id, "get", token.as_bytes(), &["/f"]))).await;
+        for request in [put(host, id, "a", &noise(100, 1)), get(host, id, "f", ""), get(host, id, "../f", "")] {
+            let mut wire = Wire::plain(host).await;
+            wire.try_send(&request).await;
+            wire.try_head().await;
+        }
+        let mut broken = start(host, id, &start_body(id, "get", token.as_bytes(), &["/f"]));
+        broken.truncate(broken.len() - 9);
+        Wire::plain(host).await.try_send(&broken).await;
+        let mut wire = Wire::plain(host).await;
+        wire.try_send(&[&b"PUT "[..], id.as_bytes(), b" x\r\n\r\n"].concat()).await;
+        wire.try_head().await;
+        Wire::plain(host).await.ask(&end(host, id, "ERROR")).await;
+    }
+    sandbox.records(8).await;
+    let written = [
+        std::fs::read_to_string(sandbox.dir.path().join("access.log")).unwrap(),
+        sandbox.metrics().await.0,
+        String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned(),
+    ];
+    assert!(written[2].contains("A request failed."), "the log is captured: {}", written[2]);
+    for text in &written {
+        let hits = ids.iter().map(String::as_str).chain([TOKEN]).find(|secret| text.contains(secret));
+        assert_eq!(hits, None, "{text}");
+        // Nor in the other spelling, nor in parts.
+        for id in &ids {
+            assert!(!text.contains(&id.replace('-', "")) && !text.contains(&id[..18]), "{text}");
+        }
+        assert!(!text.contains(&TOKEN[..24]), "{text}");
+        for id in &ids {
+            let whole = uuid::Uuid::parse_str(id).unwrap().as_u128();
+            let key = (whole >> 64) as u64 ^ (whole as u64).rotate_left(32);
+            assert!(!text.contains(&key.to_string()) && !text.contains(&format!("{key:x}")), "{text}");
+        }
+    }
+}
