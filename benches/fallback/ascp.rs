@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
         }
         let peers: Vec<_> = kinds.iter().map(|(name, kind)| Peer::start(name, kind, stage, node)).collect();
         // One transfer is short: three make a figure.
-        let measured = rounds::run(line, options.rounds(), &peers, |peer| {
+        let measured = rounds::run(line, options, &peers, |peer| {
             (0..3).map(|_| send(&ascp, stage.dir(), &files, peer)).fold(f64::INFINITY, f64::min)
         });
         table.add(line, goal, measured);

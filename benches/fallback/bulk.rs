@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
                     continue;
                 }
                 let measured =
-                    rounds::run(&line, options.rounds(), &peers, |peer| transfer(peer, tls, upload, connections, size));
+                    rounds::run(&line, options, &peers, |peer| transfer(peer, tls, upload, connections, size));
                 table.add(&line, Some(0.8), measured);
             }
         }

@@ -34,6 +34,9 @@ struct Options {
     /// A quarter of the work in three rounds: shows that it runs, not how fast.
     #[arg(long)]
     quick: bool,
+    /// How many seconds to wait before a round for a machine that does nothing else; with 0 no round is thrown away.
+    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    patience: u64,
     /// A further build of fallgate, measured as a peer under NAME.
     #[arg(long = "also", value_name = "NAME=PROGRAM", value_parser = named)]
     also: Vec<(String, PathBuf)>,

@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    machine,
+    Options, machine,
     peer::{self, Peer},
 };
 
 /// A round in which others used more of the machine than this, in processors, does not count.
 const FOREIGN: f64 = 0.15;
-/// The longest wait for a quiet machine before a round.
-const QUIET_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was measured of one line: by peer, then by round.
 #[derive(Debug, Clone)]
@@ -23,8 +21,9 @@ pub(crate) struct Measured {
     pub(crate) unsure: bool,
 }
 
-/// Measures all peers `rounds` times. What `one` returns is better the smaller it is.
-pub(crate) fn run(line: &str, rounds: usize, peers: &[Peer], mut one: impl FnMut(&Peer) -> f64) -> Measured {
+/// Measures all peers as often as the options say. What `one` returns is better the smaller it is.
+pub(crate) fn run(line: &str, options: &Options, peers: &[Peer], mut one: impl FnMut(&Peer) -> f64) -> Measured {
+    let rounds = options.rounds();
     let pids: Vec<_> = peers.iter().map(Peer::pid).collect();
     let mut measured = Measured {
         names: peers.iter().map(|p| p.name.clone()).collect(),
@@ -38,7 +37,7 @@ pub(crate) fn run(line: &str, rounds: usize, peers: &[Peer], mut one: impl FnMut
     }
     let mut turn = 0;
     while measured.values.first().is_some_and(|v| v.len() < rounds) {
-        wait_for_quiet(&pids);
+        wait_for_quiet(&pids, Duration::from_secs(options.patience));
         let (start, before) = (Instant::now(), machine::foreign_seconds(&pids));
         let mut round = vec![0.0; peers.len()];
         for i in 0..peers.len() {
@@ -48,7 +47,7 @@ pub(crate) fn run(line: &str, rounds: usize, peers: &[Peer], mut one: impl FnMut
         turn += 1;
         let foreign = (machine::foreign_seconds(&pids) - before) / start.elapsed().as_secs_f64();
         if foreign > FOREIGN {
-            if measured.noisy < rounds {
+            if measured.noisy < rounds && options.patience > 0 {
                 measured.noisy += 1;
                 continue;
             }
@@ -61,9 +60,9 @@ pub(crate) fn run(line: &str, rounds: usize, peers: &[Peer], mut one: impl FnMut
 }
 
 /// Waits, up to a bound, until nobody else uses the machine.
-fn wait_for_quiet(pids: &[u32]) {
+fn wait_for_quiet(pids: &[u32], patience: Duration) {
     let start = Instant::now();
-    while start.elapsed() < QUIET_PATIENCE {
+    while start.elapsed() < patience {
         let (moment, before) = (Instant::now(), machine::foreign_seconds(pids));
         peer::pause(Duration::from_millis(200));
         if (machine::foreign_seconds(pids) - before) / moment.elapsed().as_secs_f64() <= FOREIGN {

@@ -24,8 +24,7 @@ pub(crate) fn connect(options: &Options, stage: &Stage) -> Vec<Table> {
         [("connect-rsa2048", (|p: &Peer| p.rsa) as fn(&Peer) -> SocketAddr), ("connect-p256", |p: &Peer| p.p256)]
     {
         if options.wants(line) {
-            let measured =
-                rounds::run(line, options.rounds(), &peers, |peer| fresh_connections(peer, address(peer), each));
+            let measured = rounds::run(line, options, &peers, |peer| fresh_connections(peer, address(peer), each));
             // 1.2 times the requests in a CPU second.
             table.add(line, Some(1.0 / 1.2), measured);
         }
@@ -71,7 +70,7 @@ pub(crate) fn keepalive(options: &Options, stage: &Stage) -> Vec<Table> {
     let requests = options.scaled(8000);
     let line = "keepalive-put";
     if options.wants(line) {
-        let measured = rounds::run(line, options.rounds(), &peers, |peer| {
+        let measured = rounds::run(line, options, &peers, |peer| {
             let (session, mut link) = (Session::new(peer.rsa), Link::open(peer.rsa, &Tls::V12.config()));
             session.start(&mut link, None);
             let before = peer.cpu_ns();
