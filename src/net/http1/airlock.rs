@@ -61,6 +61,8 @@ pub struct Airlock {
     /// Nothing moved for the idle limit while the connection was lent.
     pub(super) stalled: bool,
     pub(super) idle: Option<Idle>,
+    /// What broke the connection behind bytes of a body that were given away first.
+    pub(super) broken: Option<io::Error>,
 }
 
 /// What [`Airlock::drain`] came to.
@@ -75,7 +77,16 @@ pub enum Drained {
 impl Airlock {
     /// Takes a fresh connection.
     pub fn new(io: Transport) -> Airlock {
-        Airlock { io, ahead: BytesMut::new(), body_left: 0, ended: false, written: 0, stalled: false, idle: None }
+        Airlock {
+            io,
+            ahead: BytesMut::new(),
+            body_left: 0,
+            ended: false,
+            written: 0,
+            stalled: false,
+            idle: None,
+            broken: None,
+        }
     }
 
     /// Reads the next head. The body of the request before must have been used up.
@@ -208,6 +219,10 @@ impl Airlock {
     }
 
     async fn read_more(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.broken.take() {
+            self.ended = true;
+            return Err(error);
+        }
         self.ahead.reserve(2048);
         let n = self.io.read_buf(&mut self.ahead).await.inspect_err(|_| self.ended = true)?;
         self.ended |= n == 0;

@@ -23,6 +23,9 @@ use super::airlock::Airlock;
 /// Parts of the idle limit after which movement is looked for: a stall is seen between one limit
 /// and five fourths of it, without reading a clock on every chunk.
 const TICKS: u32 = 4;
+/// The most of a body that is given away at once, in bytes. The engine holds several such pieces on their way;
+/// larger ones do not stay in the processor's cache.
+const PIECE: usize = 32 * 1024;
 
 /// Watches for a time in which nothing moves.
 #[derive(Debug)]
@@ -113,24 +116,39 @@ impl Airlock {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining());
+        let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining()).min(PIECE);
         if !self.ahead.is_empty() {
             let n = room.min(self.ahead.len());
             buf.put_slice(&self.ahead.split_to(n));
             self.body_left -= n as u64;
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let result = if room == buf.remaining() {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))
-        } else {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-            let result = ready!(Pin::new(&mut self.io).poll_read(cx, &mut part));
-            let n = part.filled().len();
-            buf.advance(n);
-            result
-        };
-        let n = buf.filled().len() - before;
+        if let Some(error) = self.broken.take() {
+            self.ended = true;
+            return Poll::Ready(Err(error));
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        // TLS gives one record at a time; what has come goes on in one piece.
+        let mut result = Ok(());
+        while part.remaining() > 0 {
+            let before = part.filled().len();
+            match Pin::new(&mut self.io).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) if part.filled().len() > before => {}
+                Poll::Ready(read) => {
+                    result = read;
+                    break;
+                }
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        let n = part.filled().len();
+        buf.advance(n);
+        if n > 0
+            && let Err(error) = std::mem::replace(&mut result, Ok(()))
+        {
+            self.broken = Some(error);
+        }
         self.ended |= n == 0 || result.is_err();
         self.body_left -= n as u64;
         self.moved();
