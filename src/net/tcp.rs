@@ -3,8 +3,9 @@
 use std::{
     io,
     net::SocketAddr,
+    ops::Range,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,6 +17,11 @@ use tokio::{
 
 /// Connections the kernel may hold before they are accepted.
 const BACKLOG: i32 = 4096;
+/// What is read at once from a client that sends much, in bytes. TLS itself asks for 4 KiB at a time.
+const BULK: usize = 64 * 1024;
+/// A read of less than this that emptied the socket is acknowledged at once, in bytes. More than this is several
+/// segments, which the kernel acknowledges by itself.
+const PROMPT: usize = 32 * 1024;
 
 /// Opens a listening socket; port 0 takes any free port.
 ///
@@ -41,10 +47,19 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 ///
 /// The client writes head and body separately with Nagle's algorithm on, so a delayed
 /// acknowledgement costs it 40 ms a request (docs/protocol.md, "Pace"). The kernel forgets
-/// TCP_QUICKACK; it is set again after every read that emptied the socket.
+/// TCP_QUICKACK; it is set again after every small read that emptied the socket.
+///
+/// Whoever reads in small pieces from a client that sends much is served from a buffer. There is none
+/// as long as little comes.
 #[derive(Debug)]
 pub struct Conn {
     stream: TcpStream,
+    /// Empty, or `BULK` bytes long.
+    ahead: Vec<u8>,
+    /// What of `ahead` was read and not yet given away.
+    held: Range<usize>,
+    /// The last read took all the room there was: more is likely to wait.
+    bulk: bool,
 }
 
 impl Conn {
@@ -55,7 +70,7 @@ impl Conn {
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
         let _ = socket.set_tcp_keepalive(&keepalive);
-        let conn = Conn { stream };
+        let conn = Conn { stream, ahead: Vec::new(), held: 0..0, bulk: false };
         conn.acknowledge_at_once();
         conn
     }
@@ -64,16 +79,50 @@ impl Conn {
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.stream).set_tcp_quickack(true);
     }
+
+    /// Fills the buffer with what has come.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            self.ahead = vec![0; BULK];
+        }
+        let mut space = ReadBuf::new(&mut self.ahead);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+        let n = space.filled().len();
+        self.held = 0..n;
+        self.took(n, BULK);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at a read of `n` bytes into a space of `room`.
+    fn took(&mut self, n: usize, room: usize) {
+        self.bulk = n > 0 && (n == room || n >= PROMPT);
+        if n > 0 && n < room && n < PROMPT {
+            self.acknowledge_at_once();
+        }
+    }
 }
 
 impl AsyncRead for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.remaining();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if matches!(result, Poll::Ready(Ok(()))) && buf.remaining() > 0 && buf.remaining() < before {
-            self.acknowledge_at_once();
+        let this = &mut *self;
+        if this.held.is_empty() {
+            if !this.bulk || buf.remaining() >= BULK {
+                let room = buf.remaining();
+                let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+                this.took(room - buf.remaining(), room);
+                return Poll::Ready(result);
+            }
+            ready!(this.poll_ahead(cx))?;
         }
-        result
+        let here = this.ahead.get(this.held.clone()).unwrap_or_default();
+        let piece = here.get(..buf.remaining()).unwrap_or(here);
+        buf.put_slice(piece);
+        this.held.start += piece.len();
+        if this.held.is_empty() && !this.bulk {
+            // It may be long until much comes again.
+            this.ahead = Vec::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Airlock {
     pub(super) starved: bool,
     /// The borrower's last write went out in part only.
     pub(super) mid_write: bool,
+    /// What broke the connection behind bytes of a body that were given away first.
+    pub(super) broken: Option<io::Error>,
 }
 
 /// What [`Airlock::drain`] came to.
@@ -83,6 +85,7 @@ impl Airlock {
             moved: false,
             starved: false,
             mid_write: false,
+            broken: None,
         }
     }
 
@@ -208,6 +211,10 @@ impl Airlock {
     }
 
     async fn read_more(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.broken.take() {
+            self.ended = true;
+            return Err(error);
+        }
         self.ahead.reserve(2048);
         let n = self.io.read_buf(&mut self.ahead).await.inspect_err(|_| self.ended = true)?;
         self.ended |= n == 0;

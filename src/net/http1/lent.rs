@@ -21,6 +21,10 @@ use super::airlock::Airlock;
 /// seconds of patience (docs/protocol.md, "Answers").
 const NOTICE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
+/// The most of a body that is given away at once, in bytes. The engine holds several such pieces on
+/// their way; larger ones do not stay in the processor's cache.
+const PIECE: usize = 32 * 1024;
+
 type Shared = Arc<Mutex<Option<Airlock>>>;
 
 fn lock(shared: &Shared) -> MutexGuard<'_, Option<Airlock>> {
@@ -77,7 +81,7 @@ impl Loan {
 
 impl Airlock {
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining());
+        let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining()).min(PIECE);
         if !self.ahead.is_empty() {
             let n = room.min(self.ahead.len());
             buf.put_slice(self.ahead.get(..n).unwrap_or_default());
@@ -85,17 +89,32 @@ impl Airlock {
             self.body_left -= n as u64;
             return Poll::Ready(Ok(()));
         }
-        let before = buf.filled().len();
-        let result = if room == buf.remaining() {
-            ready!(Pin::new(&mut self.io).poll_read(cx, buf))
-        } else {
-            let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-            let result = ready!(Pin::new(&mut self.io).poll_read(cx, &mut part));
-            let n = part.filled().len();
-            buf.advance(n);
-            result
-        };
-        let n = buf.filled().len() - before;
+        if let Some(error) = self.broken.take() {
+            self.ended = true;
+            return Poll::Ready(Err(error));
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        // TLS gives one record at a time; what has come goes on in one piece.
+        let mut result = Ok(());
+        while part.remaining() > 0 {
+            let before = part.filled().len();
+            match Pin::new(&mut self.io).poll_read(cx, &mut part) {
+                Poll::Ready(Ok(())) if part.filled().len() > before => {}
+                Poll::Ready(read) => {
+                    result = read;
+                    break;
+                }
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        let n = part.filled().len();
+        buf.advance(n);
+        if n > 0
+            && let Err(error) = std::mem::replace(&mut result, Ok(()))
+        {
+            self.broken = Some(error);
+        }
         self.ended |= n == 0 || result.is_err();
         self.body_left -= n as u64;
         self.moved = true;
