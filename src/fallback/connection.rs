@@ -258,6 +258,8 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
         () = watch(door, &loan, &exchange) => true,
     };
     let airlock = loan.take_back();
+    // A body that the node did not read to its end would stand before the next head.
+    let node_conn = exchange.take_node_conn().filter(|_| airlock.as_ref().is_some_and(|a| a.body_left() == 0));
     let mut fate = exchange.fate();
     let operation = exchange.call.operation;
     if stalled {
@@ -271,6 +273,9 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     }
     if let Some(session) = &exchange.session {
         after(door, session, &exchange, &fate);
+        if let Some(conn) = node_conn.filter(|_| fate.whole && session.node_keeps() && operation != Operation::End) {
+            session.keep_node_conn(conn);
+        }
         if operation == Operation::Start && session.is_open() && session.client_keeps() {
             keeps.push(session.clone());
         }

@@ -4,14 +4,20 @@
 //! through, and it ends no client connection: it works on a loan (`net::http1::Lent`). So what is
 //! here is only how the two heads differ, what is counted, and what a failure is called.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::{
     ErrorSource, ErrorType,
     apps::HttpServerApp,
-    protocols::{ALPN, Digest, http::ServerSession},
+    protocols::{Digest, http::ServerSession},
     server::configuration::ServerConf,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
 };
@@ -22,22 +28,16 @@ use tokio::sync::watch;
 use super::{
     exchange::Exchange,
     headers::{Headers, Problem},
+    node_conn::Connector,
     stream::EngineStream,
 };
 use crate::{
-    config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig, UpstreamTlsConfig},
-    net::{
-        http1::Lent,
-        tls::{TlsError, roots_file},
-    },
+    config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig},
+    net::{http1::Lent, tls::TlsError, tls_client::ClientTls},
     telemetry::{Direction, Operation, Reason},
     upstream::Pending,
 };
 
-/// A node's persistent connection is kept this long between two requests of its session.
-const NODE_KEEP: Duration = Duration::from_secs(300);
-/// Between a start and the first file, while it is not known yet whether the node persists.
-const START_KEEP: Duration = Duration::from_secs(10);
 /// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
 const UNREAD_BODY: usize = 1024 * 1024;
 
@@ -59,17 +59,14 @@ impl Engine {
     /// Builds the engine of a listener for its upstream; fails when the authorities of the nodes'
     /// certificates cannot be read.
     pub(super) fn new(listener: &ListenerConfig, upstream: &UpstreamConfig, top: &Config) -> Result<Engine, TlsError> {
-        let tls = upstream.tls.clone().unwrap_or_default();
-        // The engine panics on a file that it cannot use, and would look for the system's even where
-        // no TLS is spoken to nodes.
-        let ca_file = match upstream.scheme {
-            Scheme::Http => "/dev/null".into(),
-            Scheme::Https => roots_file(tls.ca_file.as_deref())?,
+        let tls = match upstream.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(ClientTls::build(&upstream.tls.clone().unwrap_or_default())?),
         };
         let conf = ServerConf {
-            upstream_keepalive_pool_size: top.limits.max_connections as usize,
             max_retries: 64,
-            ca_file: Some(ca_file.to_string_lossy().into_owned()),
+            // The engine speaks no TLS here, and must not look for the system's authorities.
+            ca_file: Some("/dev/null".to_owned()),
             ..ServerConf::default()
         };
         let carrier = Carrier {
@@ -80,6 +77,7 @@ impl Engine {
                 guard: listener.guard.clone(),
             },
             tls,
+            exchanges: AtomicU64::new(0),
         };
         let (never, shutdown) = watch::channel(false);
         Ok(Engine { proxy: Arc::new(http_proxy(&Arc::new(conf), carrier)), shutdown, _never: never })
@@ -97,21 +95,9 @@ impl Engine {
 struct Carrier {
     timeouts: TimeoutsConfig,
     headers: Headers,
-    tls: UpstreamTlsConfig,
-}
-
-impl Carrier {
-    /// Where the node is, and how TLS with it is checked. An address as the name means no SNI.
-    fn peer(&self, address: SocketAddr, host: &str) -> HttpPeer {
-        let is_tls = self.headers.scheme == Scheme::Https;
-        let name = self.tls.server_name.as_deref().unwrap_or(host);
-        let mut peer = HttpPeer::new(address, is_tls, name.to_owned());
-        peer.options.verify_cert = self.tls.verify;
-        peer.options.verify_hostname = self.tls.verify;
-        // Said so that the engine applies the two above.
-        peer.options.alpn = ALPN::H1;
-        peer
-    }
+    tls: Option<ClientTls>,
+    /// Numbers the exchanges, so that the engine's own pool never finds one's connection for another.
+    exchanges: AtomicU64,
 }
 
 /// What the phases of one request share.
@@ -159,13 +145,20 @@ impl ProxyHttp for Carrier {
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
         let exchange = ctx.exchange()?.clone();
-        let (pending, address) = loop {
+        let kept = exchange.session.as_ref().and_then(|session| session.take_node_conn());
+        let address = loop {
             let node = exchange.node();
-            let pending = node.pending().await;
+            let pending = match kept {
+                Some(_) => None,
+                None => Some(node.pending().await),
+            };
             match node.address().await {
-                Ok(address) => break (pending, address),
+                Ok(address) => {
+                    ctx.pending = pending;
+                    break address;
+                }
                 Err(error) => {
-                    pending.failed();
+                    pending.into_iter().for_each(Pending::failed);
                     exchange.fail(Reason::NodeUnreachable, format!("{}: no address: {error}", node.name()));
                     if exchange.move_on().is_err() {
                         return Err(pingora_core::Error::new_up(ErrorType::ConnectError));
@@ -174,27 +167,20 @@ impl ProxyHttp for Carrier {
                 }
             }
         };
-        let mut peer = self.peer(address, exchange.node().host());
+        let connector = Connector {
+            address,
+            host: exchange.node().host().to_owned(),
+            tls: self.tls.clone(),
+            slot: exchange.node_slot(kept),
+            has_body: exchange.head.content_length().is_some_and(|n| n > 0),
+        };
+        let mut peer = HttpPeer::new(address, false, String::new());
+        peer.options.custom_l4 = Some(Arc::new(connector));
         peer.options.connection_timeout = Some(self.timeouts.connect);
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
+        peer.options.idle_timeout = Some(Duration::ZERO);
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        // A node connection is used again by its own session alone, and only where the node keeps it
-        // open by agreement; any other may be closed by the node under the next request.
-        let session = exchange.session.as_ref();
-        let keeps = session.is_some_and(|s| s.node_keeps());
-        if let Some(session) = session.filter(|_| keeps || exchange.is_start()) {
-            let [a, b] = halves(session.id().to_bytes());
-            peer.group_key = a ^ b.rotate_left(32);
-        } else {
-            peer.group_key = unique();
-        }
-        peer.options.idle_timeout = Some(match (exchange.call.operation, keeps) {
-            (Operation::End, _) => Duration::ZERO,
-            (Operation::Start, _) => START_KEEP,
-            (_, true) => NODE_KEEP,
-            (_, false) => Duration::ZERO,
-        });
-        ctx.pending = Some(pending);
+        peer.group_key = self.exchanges.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(peer))
     }
 
@@ -361,16 +347,4 @@ impl ProxyHttp for Carrier {
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &pingora_core::Error, _: ProxyWarnLogContext) -> bool {
         true
     }
-}
-
-fn halves(bytes: [u8; 16]) -> [u64; 2] {
-    let whole = u128::from_be_bytes(bytes);
-    [(whole >> 64) as u64, whole as u64]
-}
-
-/// A pool key that no other request has.
-fn unique() -> u64 {
-    let bytes = *uuid::Uuid::new_v4().as_bytes();
-    let [a, b] = halves(bytes);
-    a ^ b
 }

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{forwarded::Forwarded, grammar::Call, session::Session};
+use super::{
+    forwarded::Forwarded,
+    grammar::Call,
+    node_conn::{NodeConn, Slot},
+    session::Session,
+};
 use crate::{
     net::http1::Head,
     telemetry::{Direction, Operation, Reason},
@@ -36,6 +41,7 @@ struct State {
     _lease: Option<Lease>,
     tried: Vec<Arc<Node>>,
     fate: Fate,
+    node_conn: Slot,
 }
 
 /// What became of the exchange.
@@ -88,7 +94,7 @@ impl Exchange {
         node: Arc<Node>,
         lease: Option<Lease>,
     ) -> Exchange {
-        let state = State { node, _lease: lease, tried: Vec::new(), fate: Fate::default() };
+        let state = State { node, _lease: lease, tried: Vec::new(), fate: Fate::default(), node_conn: Slot::default() };
         Exchange {
             call,
             head,
@@ -127,6 +133,19 @@ impl Exchange {
         drop(state);
         session.assign(lease);
         Ok(())
+    }
+
+    /// A fresh slot for the connection to the node, with a kept one in it if there is one.
+    pub(super) fn node_slot(&self, kept: Option<NodeConn>) -> Slot {
+        let slot = Slot::new(Mutex::new(kept));
+        self.lock().node_conn = slot.clone();
+        slot
+    }
+
+    /// Takes the connection to the node away from the engine, if it still has one.
+    pub(super) fn take_node_conn(&self) -> Option<NodeConn> {
+        let slot = self.lock().node_conn.clone();
+        slot.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Notes what broke; the first word stands, for what follows is its consequence.

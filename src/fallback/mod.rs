@@ -14,6 +14,7 @@ pub mod forwarded;
 pub mod grammar;
 pub mod guard;
 mod headers;
+mod node_conn;
 mod session;
 mod sessions;
 mod stream;

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{body::End, grammar::SessionId};
+use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
     telemetry::{ActiveGuard, Direction, Finding, ListenerMetrics, Outcome, Reason, Record},
     upstream::{Lease, Node, Upstream, Wish},
@@ -51,6 +51,8 @@ pub struct Session {
     lease: Mutex<Option<Lease>>,
     /// Stays known when the lease is given back.
     node: Mutex<Option<Arc<Node>>>,
+    /// The node's connection between two requests, where the node keeps one.
+    node_conn: Mutex<Option<NodeConn>>,
     active: OnceLock<ActiveGuard>,
     uploaded: AtomicU64,
     downloaded: AtomicU64,
@@ -78,6 +80,7 @@ impl Session {
             started: Instant::now(),
             lease: Mutex::default(),
             node: Mutex::default(),
+            node_conn: Mutex::default(),
             active: OnceLock::new(),
             uploaded: AtomicU64::new(0),
             downloaded: AtomicU64::new(0),
@@ -141,6 +144,16 @@ impl Session {
     /// start the next session.
     pub fn release(&self) {
         lock(&self.lease).take();
+    }
+
+    /// Keeps the node's connection for the next request.
+    pub(super) fn keep_node_conn(&self, conn: NodeConn) {
+        *lock(&self.node_conn) = Some(conn);
+    }
+
+    /// The kept connection, if the node has not closed it meanwhile.
+    pub(super) fn take_node_conn(&self) -> Option<NodeConn> {
+        lock(&self.node_conn).take().and_then(|mut conn| conn.is_quiet().then_some(conn))
     }
 
     /// A node accepted the start. Whether it, and the client, keep one connection from now on.

@@ -84,6 +84,7 @@ impl Sessions {
             return;
         }
         table.live.remove(&session.id());
+        drop(session.take_node_conn());
         if outcome == Outcome::Refused {
             table.remember(session.id());
         }

@@ -33,6 +33,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
+    // Accepted sockets inherit these. Each only tunes; a system that refuses one still serves.
+    let _ = socket.set_tcp_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+    let _ = socket.set_tcp_keepalive(&keepalive);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -63,13 +67,8 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Takes an accepted stream: no delay, quick acknowledgements, keepalive probes each minute.
+    /// Takes a stream accepted from a socket of [`listen`].
     pub fn new(stream: TcpStream) -> Conn {
-        // Each of these only tunes; a socket that refuses one still works.
-        let _ = stream.set_nodelay(true);
-        let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-        let _ = socket.set_tcp_keepalive(&keepalive);
         let conn = Conn { stream, ahead: Vec::new(), held: 0..0, bulk: false };
         conn.acknowledge_at_once();
         conn

@@ -204,7 +204,7 @@ fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 
 /// The file with the authorities of the nodes' certificates: the one that is named, else the
 /// system's. It is read once here, so that whoever uses it will find it good.
-pub fn roots_file(named: Option<&Path>) -> Result<PathBuf, TlsError> {
+pub(super) fn roots_file(named: Option<&Path>) -> Result<PathBuf, TlsError> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => openssl_probe::probe()
