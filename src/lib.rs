@@ -13,7 +13,7 @@
 //! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
-//! *limit*, *permit* · *lease* (a node held) · *drain* · *generation* (one applied config).
+//! *limit*, *permit* · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
 //!
 //! # The house
 //!
@@ -38,10 +38,13 @@
 //! strictly, within a deadline. `fallback::grammar` says what the head asks for; what is no fallback
 //! request is answered here and no node sees it. A `session_start` is read as far as its token, which
 //! must have the right shape; its id must be new and be the one in the path; then [`upstream`] gives a
-//! lease on a node. Every later request finds its session in the table ([`fallback::Sessions`]), or
-//! goes nowhere. The connection is lent to the engine (`fallback::engine`) for the length of the
-//! exchange; bodies stream both ways and are never kept. At the session's end one access record is
-//! written ([`telemetry::AccessLog`]).
+//! lease on a node: the one that has the partial files of a session that ended badly, else by balance.
+//! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. The
+//! connection is lent to the engine (`fallback::engine`) for the length of the exchange, and the node's
+//! connection likewise (`fallback::node_conn`); bodies stream both ways and are never kept. Meanwhile
+//! the owner watches: a client that waits hears a 102, an exchange in which nothing moves is ended. What
+//! the node says is looked at before the client obeys it (`fallback::guard`). At the session's end one
+//! access record is written ([`telemetry::AccessLog`]).
 //!
 //! **A reload.** [`config::Config::load`] tells all problems at once, or none. The gateway builds the
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing

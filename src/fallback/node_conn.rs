@@ -27,10 +27,6 @@ use tokio::{
 
 use crate::net::tls_client::{ClientTls, NodeTlsConn};
 
-/// The most that is read from a node at once, in bytes. The engine holds several such pieces on their
-/// way to the client; larger ones do not stay in the processor's cache.
-const PIECE: usize = 32 * 1024;
-
 /// The byte stream of a connection to a node.
 #[derive(Debug)]
 enum Io {
@@ -131,16 +127,10 @@ struct NodeStream {
 
 impl AsyncRead for NodeStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut slot = lock(&self.slot);
-        let Some(conn) = slot.as_mut() else { return Poll::Ready(Ok(())) };
-        if buf.remaining() <= PIECE {
-            return conn.poll_io_read(cx, buf);
+        match lock(&self.slot).as_mut() {
+            Some(conn) => conn.poll_io_read(cx, buf),
+            None => Poll::Ready(Ok(())),
         }
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(PIECE));
-        let result = ready!(conn.poll_io_read(cx, &mut part));
-        let n = part.filled().len();
-        buf.advance(n);
-        Poll::Ready(result)
     }
 }
 
