@@ -16,6 +16,7 @@
 mod admission;
 mod answers;
 mod grammar;
+mod guard;
 mod house;
 mod interop;
 mod lifecycle;
