@@ -26,6 +26,7 @@ mod node_tls;
 mod persistence;
 mod readme;
 mod records;
+mod resume;
 mod routing;
 mod silence;
 mod streaming;
