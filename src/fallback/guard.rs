@@ -48,7 +48,7 @@ pub enum Length {
 pub fn length(content_length: u64, announced: Option<u64>, asked: u64, overridden: Option<u64>) -> Length {
     let Some(size) = announced else { return Length::Fine };
     let start = overridden.unwrap_or(asked);
-    if asked > 0 && overridden.is_none() && content_length == size {
+    if asked > 0 && start > 0 && content_length == size {
         return Length::RangeIgnored;
     }
     if content_length == size.saturating_sub(start) { Length::Fine } else { Length::Differs }
@@ -99,6 +99,9 @@ mod tests {
         assert_eq!(length(100, Some(100), 30, None), Length::RangeIgnored);
         assert_eq!(length(70, Some(100), 30, None), Length::Fine);
         assert_eq!(length(100, Some(100), 30, Some(0)), Length::Fine);
+        assert_eq!(length(100, Some(100), 30, Some(30)), Length::RangeIgnored);
+        assert_eq!(length(100, Some(100), 30, Some(20)), Length::RangeIgnored);
+        assert_eq!(length(80, Some(100), 30, Some(20)), Length::Fine);
         assert_eq!(length(100, Some(100), 0, None), Length::Fine);
         assert_eq!(length(120, Some(100), 0, None), Length::Differs);
         assert_eq!(length(90, Some(100), 30, None), Length::Differs);

@@ -126,6 +126,21 @@ async fn a_whole_file_where_its_rest_was_asked_for_does_not_reach_the_client() {
     let record = &sandbox.records(1).await[0];
     assert_eq!((&record["bytes_downloaded"], &record["outcome"]), (&0.into(), &"error".into()));
 
+    // The same from a node that claims to start at what was asked for.
+    let claim = WHOLE.replace(r"OK\r\n", r"OK\r\nx-start-override: 4\r\n");
+    fault(&sandbox, &claim);
+    let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
+    let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 4-*/*\r\n")).await;
+    assert_eq!((reply.status, reply.word()), (502, "node_ignored_range"));
+    assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    // And from one that says it begins anew, which is what the client then does.
+    fault(&sandbox, &claim.replace("override: 4", "override: 0"));
+    let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
+    let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 4-*/*\r\n")).await;
+    assert_eq!((reply.status, wire.body(10).await), (200, FILE.to_vec()));
+    assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
+    assert_eq!(sandbox.records(3).await[2]["lengths_differ"], 0);
+
     // A node that obeys is left alone.
     fault(&sandbox, "");
     let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
@@ -133,7 +148,7 @@ async fn a_whole_file_where_its_rest_was_asked_for_does_not_reach_the_client() {
     assert_eq!((reply.status, reply.field("content-length")), (200, Some("6")));
     assert_eq!(wire.body(6).await, FILE[4..]);
     assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
-    assert_eq!(sandbox.records(2).await[1]["lengths_differ"], 0);
+    assert_eq!(sandbox.records(4).await[3]["lengths_differ"], 0);
     assert_eq!(sandbox.metrics().await.sum("guard_findings_total", &[]), 0.0);
 }
 
