@@ -56,7 +56,14 @@ async fn a_cut_upload_goes_on_at_the_node_that_has_its_beginning_and_then_the_tu
         // Another user's sessions in between have turns of their own.
         let (other, _) = source(&sandbox, 2);
         for _ in 0..2 {
-            assert!(resuming(&sandbox, listener, "bob").await.upload(&[other.clone()], "/").await.unwrap().is_ok());
+            assert!(
+                resuming(&sandbox, listener, "bob")
+                    .await
+                    .upload(std::slice::from_ref(&other), "/")
+                    .await
+                    .unwrap()
+                    .is_ok()
+            );
         }
         let report = resuming(&sandbox, listener, "ann").await.upload(&files, "/").await.unwrap();
         assert!(report.is_ok(), "{listener}: {report:?}");
