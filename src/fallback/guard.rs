@@ -13,8 +13,11 @@ pub fn next_name(name: &[u8]) -> Result<(), Reason> {
 }
 
 /// Where the next upload is to start: not beyond its announced size, for the client would send a
-/// length near 2^64. Words count as 0, a negative number means to skip the file.
+/// length near 2^64. Words count as 0, a negative number means to skip the file; a plus sign is read
+/// over, as whoever reads numbers up to the first other character may do.
 pub fn next_start(value: &[u8], announced: Option<u64>) -> Result<(), Reason> {
+    let value = value.trim_ascii_start();
+    let value = value.strip_prefix(b"+").unwrap_or(value);
     let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
     let number = std::str::from_utf8(value.get(..digits).unwrap_or_default()).unwrap_or_default();
     let start = match number.parse::<u64>() {
@@ -45,7 +48,7 @@ pub enum Length {
 pub fn length(content_length: u64, announced: Option<u64>, asked: u64, overridden: Option<u64>) -> Length {
     let Some(size) = announced else { return Length::Fine };
     let start = overridden.unwrap_or(asked);
-    if asked > 0 && overridden.is_none() && content_length == size {
+    if asked > 0 && start > 0 && content_length == size {
         return Length::RangeIgnored;
     }
     if content_length == size.saturating_sub(start) { Length::Fine } else { Length::Differs }
@@ -86,6 +89,9 @@ mod tests {
         assert_eq!(next_start(b"many", Some(5)), Ok(()));
         assert_eq!(next_start(b"99999999999999999999", None), Err(Reason::NodeBadStart));
         assert_eq!(next_start(b"7", None), Ok(()));
+        for signed in [&b"+6"[..], b"+6; x", b" +6"] {
+            assert_eq!(next_start(signed, Some(5)), Err(Reason::NodeBadStart));
+        }
     }
 
     #[test]
@@ -93,6 +99,9 @@ mod tests {
         assert_eq!(length(100, Some(100), 30, None), Length::RangeIgnored);
         assert_eq!(length(70, Some(100), 30, None), Length::Fine);
         assert_eq!(length(100, Some(100), 30, Some(0)), Length::Fine);
+        assert_eq!(length(100, Some(100), 30, Some(30)), Length::RangeIgnored);
+        assert_eq!(length(100, Some(100), 30, Some(20)), Length::RangeIgnored);
+        assert_eq!(length(80, Some(100), 30, Some(20)), Length::Fine);
         assert_eq!(length(100, Some(100), 0, None), Length::Fine);
         assert_eq!(length(120, Some(100), 0, None), Length::Differs);
         assert_eq!(length(90, Some(100), 30, None), Length::Differs);

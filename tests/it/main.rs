@@ -15,14 +15,20 @@
 
 mod admission;
 mod answers;
+mod forwarded;
 mod grammar;
+mod guard;
+mod hostile;
 mod house;
 mod interop;
 mod lifecycle;
+mod node_tls;
 mod persistence;
 mod readme;
 mod records;
+mod resume;
 mod routing;
+mod silence;
 mod streaming;
 mod support;
 mod tls;

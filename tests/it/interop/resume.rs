@@ -1,10 +1,10 @@
-//! Resume and skip. With one node, as the next run of a client is a session of its own and may land
-//! on any node, and only the node of the first run holds what came of it.
+//! Resume and skip. The next run of a client is a session of its own, and only the node of the first
+//! run holds what came of it: with one node it is the same, with two it must be found.
 
 use fallgate::node::Seen;
 
 use super::{Ascp, LISTENERS, field, folder, is_here, one_node, root, source, up};
-use crate::support::noise;
+use crate::support::{Plan, noise};
 
 const SIZE: usize = 1_000_000;
 const CUT: usize = 300_000;
@@ -71,5 +71,33 @@ async fn a_cut_download_goes_on_where_it_broke_off_and_is_skipped_when_complete(
             assert_eq!(field(files(&seen)[2], "x-skip-file").as_deref(), Some("1"), "{listener}");
             assert_eq!(std::fs::read(back.join("cut")).unwrap(), content);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_two_disks_a_cut_upload_goes_on_at_the_node_that_has_its_beginning() {
+    if !is_here() {
+        return;
+    }
+    for listener in LISTENERS {
+        let sandbox = Plan::new().start().await;
+        let content = noise(SIZE, 7);
+        let path = source(&sandbox, "cut", &content);
+        for node in &sandbox.nodes {
+            node.set_faults(vec![format!("put:1=fin@{CUT}").parse().unwrap()]);
+        }
+        let put = async || Ascp::put(&sandbox, listener, &[&path]).await.options(&["-k", "2"]).run().await;
+        put().await.must_fail(listener, 27, "One or more files failed");
+        for node in &sandbox.nodes {
+            node.set_faults(Vec::new());
+        }
+
+        put().await.must_be_ok(listener);
+        let (home, other) = if files(&sandbox.seen(1)).is_empty() { (2, 1) } else { (1, 2) };
+        assert!(sandbox.seen(other).is_empty(), "{listener}: the other node has no part in it");
+        let seen = sandbox.seen(home);
+        let wanted = format!("bytes {CUT}-{}/*", SIZE - 1);
+        assert_eq!(field(files(&seen)[1], "x-content-range"), Some(wanted), "{listener}");
+        assert_eq!(std::fs::read(up(&sandbox, home, "cut")).unwrap(), content);
     }
 }
