@@ -13,8 +13,11 @@ pub fn next_name(name: &[u8]) -> Result<(), Reason> {
 }
 
 /// Where the next upload is to start: not beyond its announced size, for the client would send a
-/// length near 2^64. Words count as 0, a negative number means to skip the file.
+/// length near 2^64. Words count as 0, a negative number means to skip the file, and a plus sign says
+/// nothing.
 pub fn next_start(value: &[u8], announced: Option<u64>) -> Result<(), Reason> {
+    let value = value.trim_ascii_start();
+    let value = value.strip_prefix(b"+").unwrap_or(value);
     let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
     let number = std::str::from_utf8(value.get(..digits).unwrap_or_default()).unwrap_or_default();
     let start = match number.parse::<u64>() {
@@ -82,6 +85,8 @@ mod tests {
         assert_eq!(next_start(b"5", Some(5)), Ok(()));
         assert_eq!(next_start(b"6", Some(5)), Err(Reason::NodeBadStart));
         assert_eq!(next_start(b"1", Some(0)), Err(Reason::NodeBadStart));
+        assert_eq!(next_start(b"+6", Some(5)), Err(Reason::NodeBadStart));
+        assert_eq!(next_start(b" 6", Some(5)), Err(Reason::NodeBadStart));
         assert_eq!(next_start(b"-1", Some(5)), Ok(()));
         assert_eq!(next_start(b"many", Some(5)), Ok(()));
         assert_eq!(next_start(b"99999999999999999999", None), Err(Reason::NodeBadStart));
