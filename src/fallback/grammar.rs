@@ -3,6 +3,8 @@
 //! What is not of one of these forms never reaches a node, whatever a node would make of it. The
 //! target itself is not rewritten: it goes on byte for byte.
 
+use std::net::Ipv6Addr;
+
 use crate::telemetry::{Operation, Reason};
 
 /// A session's id: the UUID in the path. It is the session's credential, so it has no `Display`;
@@ -107,7 +109,7 @@ fn is_authority(bytes: &[u8]) -> bool {
     let (host, port) = (bytes.get(..colon).unwrap_or_default(), bytes.get(colon + 1..).unwrap_or(b"80"));
     let inner = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]"));
     let sound = match inner {
-        Some(v6) => v6.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        Some(v6) => std::str::from_utf8(v6).is_ok_and(|v6| v6.parse::<Ipv6Addr>().is_ok()),
         None => host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
     };
     sound && !host.is_empty() && !port.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
@@ -119,13 +121,16 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
 }
 
 /// A name in the path: unreserved characters, `/` between segments, `%xx` for the rest. No segment
-/// is `.` or `..`, in whatever spelling, no slash is encoded, and of the controls only TAB.
+/// is `.` or `..`, in whatever spelling and between backslashes too, no slash is encoded, and of the
+/// controls only TAB.
 fn check_name(name: &[u8]) -> Result<(), Reason> {
     if name.is_empty() {
         return Err(Reason::NotFound);
     }
     for segment in name.split(|b| *b == b'/') {
-        if matches!(segment, b"." | b"..") {
+        // A `%` always begins an escape, so this is a backslash, which some nodes take for a slash.
+        let parts = String::from_utf8_lossy(segment).to_ascii_lowercase();
+        if parts.split("%5c").any(|part| matches!(part, "." | "..")) {
             return Err(Reason::BadName);
         }
         let mut bytes = segment.iter();
@@ -190,6 +195,7 @@ mod tests {
             ("PUT", "file/d/sp%20ace%c3%a9", Operation::File),
             ("GET", "file/-x~._", Operation::File),
             ("PUT", "file/tab%09", Operation::File),
+            ("GET", "file/a%5c..b%5c...", Operation::File),
             ("PUT", "create_dir/a/b", Operation::CreateDir),
             ("PUT", "mgmt_msg/", Operation::Message),
             ("POST", "session_end/OOB", Operation::End),
@@ -220,6 +226,9 @@ mod tests {
             ("GET", "file/../etc/passwd", BadName),
             ("GET", "file/a/%2e%2e/b", BadName),
             ("GET", "file/a%2fb", BadName),
+            ("GET", "file/..%5cetc", BadName),
+            ("PUT", "file/a%5C..%5cb", BadName),
+            ("GET", "file/a/b%5c.", BadName),
             ("PUT", "file/a%0db", BadName),
             ("PUT", "file/a%7f", BadName),
             ("PUT", "file/a?b", BadRequest),
@@ -231,7 +240,8 @@ mod tests {
         for target in ["/", "*", "http://h:1/", "ftp://h:1/aspera/ftp/x", "h:1", "http://h:1"] {
             assert_eq!(parse(b"GET", target.as_bytes(), b"h:1"), Err(NotFound), "{target}");
         }
-        for authority in ["u@h:1", "h:1:2", "h:x", "", ":1", "[zz]:1", "n\u{f6}de:1"] {
+        for authority in ["u@h:1", "h:1:2", "h:x", "", ":1", "[zz]:1", "[]:1", "[:::]:1", "[1.2.3.4]:1", "n\u{f6}de:1"]
+        {
             let target = format!("http://{authority}/aspera/http/{S}/session_end/OOB/{R}.ashttp");
             assert_eq!(parse(b"POST", target.as_bytes(), authority.as_bytes()), Err(BadRequest), "{authority}");
         }

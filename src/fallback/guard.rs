@@ -85,6 +85,8 @@ mod tests {
         assert_eq!(next_start(b"5", Some(5)), Ok(()));
         assert_eq!(next_start(b"6", Some(5)), Err(Reason::NodeBadStart));
         assert_eq!(next_start(b"1", Some(0)), Err(Reason::NodeBadStart));
+        assert_eq!(next_start(b"+6", Some(5)), Err(Reason::NodeBadStart));
+        assert_eq!(next_start(b" 6", Some(5)), Err(Reason::NodeBadStart));
         assert_eq!(next_start(b"-1", Some(5)), Ok(()));
         assert_eq!(next_start(b"many", Some(5)), Ok(()));
         assert_eq!(next_start(b"99999999999999999999", None), Err(Reason::NodeBadStart));

@@ -164,6 +164,6 @@ fn unsigned(answer: &ResponseHeader, name: &str) -> Option<u64> {
 /// A number as the client reads it: digits up to the first other character, a sign before them.
 fn number(answer: &ResponseHeader, name: &str) -> i64 {
     let value = last(answer, name).unwrap_or_default();
-    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    let digits = value.strip_prefix(b"-").or_else(|| value.strip_prefix(b"+")).unwrap_or(value);
     digits.iter().take_while(|b| b.is_ascii_digit()).take(9).fold(0, |n, b| n * 10 + i64::from(b - b'0'))
 }

@@ -46,7 +46,7 @@ pub fn decode(kind: TokenKind, token: &[u8], access_keys: &[String], now: System
         TokenKind::Basic => basic_key(token.get(6..).unwrap_or_default()).ok_or(Reason::TokenShape)?,
         TokenKind::Bearer => {
             let claims = bearer_claims(token.get(7..).unwrap_or_default()).ok_or(Reason::TokenShape)?;
-            if claims.expires_at.is_some_and(|at| at + SKEW < unix(now)) {
+            if claims.expires_at.is_some_and(|at| at.saturating_add(SKEW) < unix(now)) {
                 return Err(Reason::TokenExpired);
             }
             claims.access_key
@@ -117,7 +117,9 @@ fn bearer_claims(text: &[u8]) -> Option<Claims> {
     } else {
         let payload = URL_SAFE_NO_PAD.decode(text.split(|b| *b == b'.').nth(1)?).ok()?;
         let claims: serde_json::Value = serde_json::from_slice(&payload).ok()?;
-        Some(Claims { expires_at: claims.get("exp").and_then(|e| e.as_u64()), access_key: None })
+        // Seconds may have a fraction; what is beyond all time ends up at its end, and before it at 0.
+        let expires_at = claims.get("exp").and_then(|e| e.as_u64().or_else(|| e.as_f64().map(|s| s as u64)));
+        Some(Claims { expires_at, access_key: None })
     }
 }
 
@@ -217,6 +219,21 @@ mod tests {
         assert_eq!(decode(TokenKind::Bearer, &token, &["K1".into()], at(limit + SKEW)), Ok(()));
         assert_eq!(decode(TokenKind::Bearer, &token, &["K1".into()], at(limit + SKEW + 1)), Err(Reason::TokenExpired));
         assert_eq!(decode(TokenKind::Bearer, &token, &["K2".into()], at(limit)), Err(Reason::AccessKey));
+    }
+
+    #[test]
+    fn a_jwt_expires_after_the_skew_in_whatever_number_it_says_so() {
+        let token = |exp: &str| {
+            let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}}}"#));
+            format!("Bearer eyJh.{payload}.c2ln").into_bytes()
+        };
+        for (exp, end) in [("1000", 1000), ("1000.9", 1000), ("1e3", 1000), ("-1", 0)] {
+            assert_eq!(decode(TokenKind::Bearer, &token(exp), &[], at(end + SKEW)), Ok(()), "{exp}");
+            assert_eq!(decode(TokenKind::Bearer, &token(exp), &[], at(end + SKEW + 1)), Err(Reason::TokenExpired));
+        }
+        for never in ["18446744073709551615", "18446744073709551616", "1e300"] {
+            assert_eq!(decode(TokenKind::Bearer, &token(never), &[], at(1 << 40)), Ok(()), "{never}");
+        }
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<Soc
 
 fn version1(bytes: &[u8]) -> io::Result<Option<SocketAddr>> {
     let header = v1::Header::try_from(bytes).map_err(|e| bad(&e.to_string()))?;
+    // Ports are plain digits; the parser would let a plus sign through.
+    if header.addresses != v1::Addresses::Unknown && bytes.contains(&b'+') {
+        return Err(bad("a port is malformed"));
+    }
     Ok(match header.addresses {
         v1::Addresses::Tcp4(a) => Some(SocketAddr::new(IpAddr::V4(a.source_address), a.source_port)),
         v1::Addresses::Tcp6(a) => Some(SocketAddr::new(IpAddr::V6(a.source_address), a.source_port)),
@@ -109,7 +113,13 @@ mod tests {
     #[tokio::test]
     async fn anything_else_is_refused() {
         let long = [b"PROXY TCP4 ".as_slice(), &[b'1'; 200]].concat();
-        for bad in [b"PUT / HTTP/1.1\r\n".as_slice(), b"PROXY TCP4 x y z\r\n\r\n\r\n", b"PROXY", &long] {
+        for bad in [
+            b"PUT / HTTP/1.1\r\n".as_slice(),
+            b"PROXY TCP4 x y z\r\n\r\n\r\n",
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 +4711 8443\r\n",
+            b"PROXY",
+            &long,
+        ] {
             assert!(read_all(bad).await.0.is_err(), "{}", bad.escape_ascii());
         }
         let huge = [v2::PROTOCOL_PREFIX, &[0x21, 0x11, 0xff, 0xff]].concat();
