@@ -24,10 +24,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
         eprintln!("ascp: left out, tests/get-ascp could not bring the client");
         return Vec::new();
     };
-    let files: Vec<_> = (0..FILES).map(|i| stage.dir().join(format!("file-{i}"))).collect();
-    for file in &files {
-        std::fs::write(file, [7; SIZE]).expect("a writable folder");
-    }
+    let files = files(stage, FILES);
     // A session has a start and an end beside its files, and they pass the same proxy.
     let lines: [(&str, &str, SocketAddr, Option<f64>); 4] = [
         ("ascp-auto", "auto", stage.plain, Some(1.0)),
@@ -51,24 +48,34 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
         let peers: Vec<_> = kinds.iter().map(|(name, kind)| Peer::start(name, kind, stage, node)).collect();
         // One transfer is short: three make a figure.
         let measured = rounds::run(line, options, &peers, |peer| {
-            (0..3).map(|_| send(&ascp, stage.dir(), &files, peer)).fold(f64::INFINITY, f64::min)
+            (0..3).map(|_| send(&ascp, stage.dir(), &files, peer.rsa.port(), &peer.name)).fold(f64::INFINITY, f64::min)
         });
         table.add(line, goal, measured);
     }
     vec![table]
 }
 
+/// Makes `n` small files.
+pub(crate) fn files(stage: &Stage, n: usize) -> Vec<PathBuf> {
+    let files: Vec<_> = (0..n).map(|i| stage.dir().join(format!("file-{i}"))).collect();
+    for file in &files {
+        std::fs::write(file, [7; SIZE]).expect("a writable folder");
+    }
+    files
+}
+
 /// The path of the real client, fetched where it is not there yet.
-fn client() -> Option<PathBuf> {
+pub(crate) fn client() -> Option<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/get-ascp");
     let done = Command::new(script).output().ok().filter(|d| d.status.success())?;
     Some(PathBuf::from(String::from_utf8(done.stdout).ok()?.trim()))
 }
 
-fn send(ascp: &Path, dir: &Path, files: &[PathBuf], peer: &Peer) -> f64 {
+/// One upload to a port of this host; the seconds it took.
+pub(crate) fn send(ascp: &Path, dir: &Path, files: &[PathBuf], port: u16, name: &str) -> f64 {
     let start = Instant::now();
     let done = Command::new(ascp)
-        .args(["-y", "F", "-t", &peer.rsa.port().to_string(), "--mode=send", "--user=xfer", "--host=127.0.0.1"])
+        .args(["-y", "F", "-t", &port.to_string(), "--mode=send", "--user=xfer", "--host=127.0.0.1"])
         .arg("-I")
         .arg(dir.join("rsa.crt"))
         .arg("-Y")
@@ -80,6 +87,6 @@ fn send(ascp: &Path, dir: &Path, files: &[PathBuf], peer: &Peer) -> f64 {
         .output()
         .expect("the client runs");
     let seconds = start.elapsed().as_secs_f64();
-    assert!(done.status.success(), "ascp through {}: {}", peer.name, String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "ascp through {name}: {}", String::from_utf8_lossy(&done.stderr));
     seconds
 }

@@ -6,6 +6,7 @@
 
 mod ascp;
 mod bulk;
+mod delay;
 mod load;
 mod machine;
 mod memory;
@@ -24,7 +25,7 @@ use crate::{report::Table, stage::Stage};
 /// Measures the fallback door beside HAProxy and nginx; needs both, taskset, and two processors.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The cases to run: ascp, bulk, connect, keepalive, memory; all when none is named. A longer name such as
+    /// The cases to run: ascp, bulk, connect, delay, keepalive, memory; all when none is named. A longer name such as
     /// `bulk-put-tls12-c1` runs one line of a table alone.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -80,6 +81,7 @@ type Case = (&'static str, fn(&Options, &Stage) -> Vec<Table>);
 const CASES: &[Case] = &[
     ("ascp", ascp::run),
     ("bulk", bulk::run),
+    ("delay", delay::run),
     ("connect", small::connect),
     ("keepalive", small::keepalive),
     ("memory", memory::run),
