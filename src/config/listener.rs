@@ -31,7 +31,7 @@ pub struct ListenerConfig {
     /// Which requests are let in; by default any that carry a token of the right shape.
     #[serde(default)]
     pub admission: AdmissionConfig,
-    /// Whether a connection outlives its answer; the default is `force` with `https` and `auto` with `http`.
+    /// Whether the client keeps one connection for its session; the default is `force` with `https` and `auto` with `http`.
     #[serde(default)]
     pub persistent_connection: Option<PersistentConnection>,
     /// What the node is given as the target of a request; default `received`.
@@ -87,7 +87,7 @@ pub enum PersistentConnection {
     Force,
     /// What the node says is passed on.
     Auto,
-    /// Closed after each answer.
+    /// None is offered, whatever the node says: the client opens a connection for each request.
     Off,
 }
 

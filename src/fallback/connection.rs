@@ -13,10 +13,11 @@ use super::{
     forwarded::{self, Forwarded},
     grammar::{self, Call},
     session::{Opening, Session},
+    watch,
 };
 use crate::{
     config::{BindClient, PersistentConnection, UnknownSession},
-    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Loan, Waits},
+    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
     telemetry::{Operation, Outcome, Reason},
 };
 
@@ -121,12 +122,18 @@ async fn request(
     };
     let operation = call.operation;
     let forwarded = forwarded::of(&head, client, door.tls.is_some(), &door.trusted_proxies);
-    if head.has_control() {
-        return refuse(door, airlock, operation, Reason::BadName, None).await;
-    }
-    if !call.fetches && head.content_length().is_none() || call.fetches && head.content_length().is_some_and(|n| n > 0)
-    {
-        return refuse(door, airlock, operation, Reason::BadRequest, None).await;
+    let lacks_length = !call.fetches && head.content_length().is_none();
+    let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
+    let unfit = if head.has_control() {
+        Some(Reason::BadName)
+    } else {
+        (lacks_length || has_length).then_some(Reason::BadRequest)
+    };
+    if let Some(reason) = unfit {
+        if operation == Operation::Start {
+            door.sessions.remember_refused(call.session);
+        }
+        return refuse(door, airlock, operation, reason, None).await;
     }
     let prepared = match operation {
         Operation::Start => start(door, &mut airlock, call, head, forwarded).await,
@@ -255,7 +262,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     let (lent, loan) = airlock.lend(exchange.head.raw().clone());
     let stalled = tokio::select! {
         () = door.engine.carry(lent, exchange.clone()) => false,
-        () = watch(door, &loan, &exchange) => true,
+        () = watch::watch(&door.timeouts, door.slow_node_notice, &loan, &exchange) => true,
     };
     let airlock = loan.take_back();
     // A body that the node did not read to its end would stand before the next head.
@@ -311,35 +318,6 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
                 return Next::Close(Some(airlock), Some(reason));
             }
             refuse(door, airlock, operation, reason, None).await
-        }
-    }
-}
-
-/// Watches a loan: returns once nothing has moved for `body_idle`, and until the answer begins gives
-/// the client a sign of life whenever nothing moved for `slow_node_notice`.
-///
-/// While the client still sends, a notice does not help, nor does it harm: it is read later.
-async fn watch(door: &Door, loan: &Loan, exchange: &Exchange) {
-    let idle = door.timeouts.body_idle;
-    let notice = door.slow_node_notice.unwrap_or(idle);
-    // Looking four times in the shorter time sees a pause at most a quarter of it too late, and
-    // costs nothing on the way of the bytes.
-    let tick = idle.min(notice) / 4;
-    let (mut still, mut unsaid) = (Duration::ZERO, Duration::ZERO);
-    loop {
-        tokio::time::sleep(tick).await;
-        if loan.has_moved() {
-            (still, unsaid) = (Duration::ZERO, Duration::ZERO);
-            continue;
-        }
-        still += tick;
-        unsaid += tick;
-        if still >= idle {
-            return;
-        }
-        if unsaid >= notice && door.slow_node_notice.is_some() && exchange.fate().status == 0 {
-            unsaid = Duration::ZERO;
-            loan.notice().await;
         }
     }
 }

@@ -20,6 +20,7 @@ mod sessions;
 mod stream;
 pub mod target;
 pub mod token;
+mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

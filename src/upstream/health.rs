@@ -81,7 +81,7 @@ where
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(http.path.as_str()).header("host", node.host()).body(Empty::<Bytes>::new())?;
+    let request = Request::get(http.path.as_str()).header("host", node.authority()?).body(Empty::<Bytes>::new())?;
     let status = sender.send_request(request).await.map(|answer| answer.status().as_u16());
     connection.abort();
     let status = status?;

@@ -90,6 +90,12 @@ impl Node {
         &self.config.host
     }
 
+    /// Host and port as a `Host` field has them.
+    pub(super) fn authority(&self) -> std::io::Result<String> {
+        let (host, port) = (self.host(), self.port()?);
+        Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+
     /// The name of the upstream it belongs to.
     pub fn upstream(&self) -> &str {
         &self.upstream

@@ -1,0 +1,40 @@
+//! The watch over an exchange: no silence towards a waiting client, and an end to what stands still.
+
+use std::time::Duration;
+
+use super::exchange::Exchange;
+use crate::{config::TimeoutsConfig, net::http1::Loan};
+
+/// Watches a loan: returns once nothing has moved for `body_idle`, and until the answer begins gives
+/// the client a sign of life whenever nothing moved for `slow_node_notice`.
+///
+/// While the client still sends, a notice does not help, nor does it harm: it is read later.
+pub(super) async fn watch(
+    timeouts: &TimeoutsConfig,
+    slow_node_notice: Option<Duration>,
+    loan: &Loan,
+    exchange: &Exchange,
+) {
+    let idle = timeouts.body_idle;
+    let notice = slow_node_notice.unwrap_or(idle);
+    // Looking four times in the shorter time sees a pause at most a quarter of it too late, and
+    // costs nothing on the way of the bytes.
+    let tick = idle.min(notice) / 4;
+    let (mut still, mut unsaid) = (Duration::ZERO, Duration::ZERO);
+    loop {
+        tokio::time::sleep(tick).await;
+        if loan.has_moved() {
+            (still, unsaid) = (Duration::ZERO, Duration::ZERO);
+            continue;
+        }
+        still += tick;
+        unsaid += tick;
+        if still >= idle {
+            return;
+        }
+        if unsaid >= notice && slow_node_notice.is_some() && exchange.fate().status == 0 {
+            unsaid = Duration::ZERO;
+            loan.notice().await;
+        }
+    }
+}
