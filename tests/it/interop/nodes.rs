@@ -158,9 +158,10 @@ async fn a_nodes_keep_alives_carry_the_client_over_more_than_its_twenty_seconds(
     std::fs::write(root(&sandbox, 1).join("slow"), b"slow").unwrap();
     let faults = ["put=102:22", "get=102:22"].map(|f| f.parse().unwrap());
     sandbox.nodes[0].set_faults(faults.to_vec());
-    let path = source(&sandbox, "file", b"x");
     let mut runs = tokio::task::JoinSet::new();
     for listener in LISTENERS {
+        // Names of their own: the node refuses two uploads of one name at once.
+        let path = source(&sandbox, &format!("{listener}-file"), b"x");
         runs.spawn(Ascp::put(&sandbox, listener, &[&path]).await.run());
         let back = folder(&sandbox, listener);
         runs.spawn(Ascp::get(&sandbox, listener, &["slow"], &back).await.run());
