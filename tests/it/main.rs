@@ -15,6 +15,7 @@
 
 mod admission;
 mod answers;
+mod cli;
 mod forwarded;
 mod grammar;
 mod guard;
