@@ -13,20 +13,20 @@
 //! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
-//! *limit*, *permit* · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
+//! *limit*, *permit* · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
 //!
 //! # The house
 //!
 //! ```text
 //! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
 //! doors    fallback   admin   node      node is the guest house: a transfer node and a client for demo and tests
-//! rules    upstream (which node)   limit (how much)
+//! rules    upstream (which node)   limit (how much)   tunnel (two streams joined)
 //! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
 //! cellar   config (plain data, imports nothing of ours)
 //! ```
 //!
 //! Imports go downward only. Doors never import each other, nothing but `cli` imports `gateway`, and
-//! `upstream` and `limit` do not know each other. Each library has one room: pingora in `fallback`,
+//! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls in `net` (and in the guest house,
 //! which is a peer and stands for itself), prometheus in
 //! `telemetry`, YAML in `config`. `tests/it/house.rs` reads the source and holds all of it to that.
@@ -60,4 +60,5 @@ pub mod limit;
 pub mod net;
 pub mod node;
 pub mod telemetry;
+pub mod tunnel;
 pub mod upstream;

@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("net", &["config", "telemetry"]),
     ("limit", &["config", "telemetry"]),
+    ("tunnel", &["config", "telemetry", "net", "limit"]),
     ("upstream", &["config", "telemetry", "net"]),
     ("fallback", &["config", "telemetry", "net", "limit", "upstream"]),
     ("admin", &["config", "telemetry", "net", "limit", "upstream"]),
@@ -31,6 +32,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("prometheus", &["telemetry", "gateway"]),
     ("serde_saphyr", &["config"]),
     ("socket2", &["net", "node"]),
+    ("rustix", &["net"]),
     ("x509_parser", &["net"]),
     ("clap", &["cli"]),
 ];
