@@ -40,6 +40,9 @@ use crate::{
 
 /// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
 const UNREAD_BODY: usize = 1024 * 1024;
+/// How many interim answers a node may send before its final one. At one every five seconds, as a slow
+/// node sends them, they last for more than an hour.
+const INTERIM_ANSWERS: usize = 1000;
 
 /// The engine of one config generation.
 pub(super) struct Engine {
@@ -100,6 +103,10 @@ struct Carrier {
     exchanges: AtomicU64,
 }
 
+fn never_ends(what: &'static str) -> Box<pingora_core::Error> {
+    pingora_core::Error::explain(ErrorType::InvalidHTTPHeader, what).into_up()
+}
+
 /// What the phases of one request share.
 #[derive(Default)]
 struct Ctx {
@@ -107,6 +114,7 @@ struct Ctx {
     pending: Option<Pending>,
     passes_body: bool,
     unread: usize,
+    interim: usize,
 }
 
 impl Ctx {
@@ -251,6 +259,8 @@ impl ProxyHttp for Carrier {
         ctx: &mut Ctx,
     ) -> pingora_core::Result<()> {
         let exchange = ctx.exchange()?.clone();
+        // The version is that of whoever answers the client, whatever the node speaks.
+        answer.set_version(http::Version::HTTP_11);
         if answer.status.as_u16() == 101 {
             // There is no other protocol to switch to, whatever was asked for.
             return Err(
@@ -258,10 +268,13 @@ impl ProxyHttp for Carrier {
             );
         }
         if answer.status.is_informational() {
-            // The client takes any 1xx but 100 and 102 for the answer itself.
-            if !matches!(answer.status.as_u16(), 100 | 102) {
-                *answer = ResponseHeader::build(102, None)?;
+            ctx.interim += 1;
+            if ctx.interim > INTERIM_ANSWERS {
+                return Err(never_ends("the node does not come to its answer"));
             }
+            // The client takes any 1xx but 100 and 102 for the answer itself, and needs no field of them.
+            let status = if answer.status.as_u16() == 100 { 100 } else { 102 };
+            *answer = ResponseHeader::build(status, None)?;
             return Ok(());
         }
         match self.headers.to_client(answer, &exchange) {
@@ -290,11 +303,7 @@ impl ProxyHttp for Carrier {
         } else if let Some(bytes) = body.take() {
             ctx.unread += bytes.len();
             if ctx.unread > UNREAD_BODY {
-                return Err(pingora_core::Error::explain(
-                    ErrorType::InvalidHTTPHeader,
-                    "the node does not stop answering",
-                )
-                .into_up());
+                return Err(never_ends("the node does not stop answering"));
             }
         }
         Ok(None)

@@ -69,6 +69,10 @@ impl Headers {
     /// The final answer as the client gets it; returns whether its body goes on.
     pub(super) fn to_client(&self, answer: &mut ResponseHeader, exchange: &Exchange) -> Result<bool, Problem> {
         let status = answer.status.as_u16();
+        let passes_body = exchange.has_answer_body(status);
+        if passes_body {
+            one_framing(answer)?;
+        }
         self.guard(answer, exchange)?;
         answer.remove_header("keep-alive");
         if exchange.is_start() {
@@ -90,7 +94,6 @@ impl Headers {
         {
             session.release();
         }
-        let passes_body = exchange.has_answer_body(status);
         if !passes_body {
             answer.remove_header("transfer-encoding");
             answer.insert_header("content-length", "0")?;
@@ -141,6 +144,29 @@ impl Headers {
             }
         }
         Ok(())
+    }
+}
+
+/// Leaves a body that goes on one length, said once, or the one coding that everybody knows. What the
+/// engine reads in one way another reader might read in another.
+fn one_framing(answer: &mut ResponseHeader) -> Result<(), Problem> {
+    let all = |name: &str| answer.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    match all("transfer-encoding")[..] {
+        [] => {
+            // The engine has seen that all of them are the same number.
+            let lengths = all("content-length");
+            let first = lengths.first().and_then(|v| v.split(|b| *b == b',').next()).unwrap_or_default();
+            if lengths.len() > 1 || lengths.first().is_some_and(|v| v.len() > first.len()) {
+                let first = String::from_utf8_lossy(first.trim_ascii()).into_owned();
+                answer.insert_header("Content-Length", first)?;
+            }
+            Ok(())
+        }
+        [b"chunked"] => Ok(()),
+        [coding] if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(answer.insert_header("Transfer-Encoding", "chunked")?)
+        }
+        _ => Err(Problem::Refused(Reason::NodeBadAnswer, "a transfer coding other than chunked")),
     }
 }
 

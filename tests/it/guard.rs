@@ -133,13 +133,21 @@ async fn a_whole_file_where_its_rest_was_asked_for_does_not_reach_the_client() {
     let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 4-*/*\r\n")).await;
     assert_eq!((reply.status, reply.word()), (502, "node_ignored_range"));
     assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    // And from one that says its length twice.
+    for twice in ["10, 10", r"10\r\nContent-Length: 10"] {
+        fault(&sandbox, &WHOLE.replace("Length: 10", &format!("Length: {twice}")));
+        let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
+        let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 4-*/*\r\n")).await;
+        assert_eq!((reply.status, reply.word()), (502, "node_ignored_range"), "{twice}");
+        assert_eq!(wire.ask(&end(host, &id, "ERROR")).await.status, 200);
+    }
     // And from one that says it begins anew, which is what the client then does.
     fault(&sandbox, &claim.replace("override: 4", "override: 0"));
     let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
     let reply = wire.ask(&get(host, &id, "f", "x-Content-range: bytes 4-*/*\r\n")).await;
     assert_eq!((reply.status, wire.body(10).await), (200, FILE.to_vec()));
     assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
-    assert_eq!(sandbox.records(3).await[2]["lengths_differ"], 0);
+    assert_eq!(sandbox.records(5).await[4]["lengths_differ"], 0);
 
     // A node that obeys is left alone.
     fault(&sandbox, "");
@@ -148,7 +156,7 @@ async fn a_whole_file_where_its_rest_was_asked_for_does_not_reach_the_client() {
     assert_eq!((reply.status, reply.field("content-length")), (200, Some("6")));
     assert_eq!(wire.body(6).await, FILE[4..]);
     assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
-    assert_eq!(sandbox.records(4).await[3]["lengths_differ"], 0);
+    assert_eq!(sandbox.records(6).await[5]["lengths_differ"], 0);
     assert_eq!(sandbox.metrics().await.sum("guard_findings_total", &[]), 0.0);
 }
 

@@ -14,6 +14,7 @@
 )]
 
 mod admission;
+mod answer_corpus;
 mod answers;
 mod cli;
 mod forwarded;

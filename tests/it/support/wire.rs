@@ -90,7 +90,8 @@ impl Wire {
         self.try_raw_head().await.expect("an answer")
     }
 
-    async fn try_raw_head(&mut self) -> Option<Vec<u8>> {
+    /// The bytes of the next head; none when the gateway closed instead.
+    pub(crate) async fn try_raw_head(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 return Some(self.buffer.drain(..at + 4).collect());
@@ -112,6 +113,12 @@ impl Wire {
             assert!(self.more().await > 0, "the body is cut at {} of {n}", self.buffer.len());
         }
         self.buffer.drain(..n).collect()
+    }
+
+    /// So many body bytes, or fewer when the gateway closed before.
+    pub(crate) async fn body_up_to(&mut self, n: usize) -> Vec<u8> {
+        while self.buffer.len() < n && self.more().await > 0 {}
+        self.buffer.drain(..n.min(self.buffer.len())).collect()
     }
 
     /// A request and the head of its answer.
