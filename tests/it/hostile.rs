@@ -6,7 +6,6 @@ use std::{
 };
 
 use fallgate::node::NodeOptions;
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 use crate::support::{
     Plan, Sandbox, TOKEN, Wire, eventually, noise,
@@ -150,35 +149,4 @@ async fn garbage_instead_of_tls_and_inside_of_it_is_refused() {
     works(&sandbox, "tls").await;
     drop(wire);
     until(&sandbox, "connections_active", &[], 0.0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_handshakes_that_stop_halfway_are_gone_in_time_and_harm_nobody() {
-    const MANY: usize = 2000;
-    let (sandbox, _) = one_node("timeouts: {tls_handshake: 3s}").await;
-    let host = sandbox.address("tls").await;
-    let begin = Instant::now();
-    let mut opening = JoinSet::new();
-    for i in 0..MANY {
-        opening.spawn(async move {
-            let mut tcp = TcpStream::connect(host).await.unwrap();
-            // Nothing, the beginning of a record, or all of a record but its end.
-            let some: &[u8] = [&b""[..], b"\x16\x03", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"][i % 3];
-            tcp.write_all(some).await.unwrap();
-            tcp
-        });
-    }
-    let held = opening.join_all().await;
-    until(&sandbox, "connections_active", &[("listener", "tls")], MANY as f64).await;
-    assert!(begin.elapsed() < Duration::from_secs(3), "opened in {:?}", begin.elapsed());
-    for listener in ["tls", "plain"] {
-        let session = Instant::now();
-        works(&sandbox, listener).await;
-        assert!(session.elapsed() < Duration::from_secs(2), "{listener}: {:?}", session.elapsed());
-    }
-    until(&sandbox, "connections_active", &[], 0.0).await;
-    assert!(begin.elapsed() < Duration::from_secs(8), "gone after {:?}", begin.elapsed());
-    assert_eq!(sandbox.metrics().await.sum("refusals_total", &[("reason", "tls_timeout")]), MANY as f64);
-    works(&sandbox, "tls").await;
-    drop(held);
 }

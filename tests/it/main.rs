@@ -17,6 +17,7 @@ mod admission;
 mod answer_corpus;
 mod answers;
 mod cli;
+mod flood;
 mod forwarded;
 mod grammar;
 mod guard;
