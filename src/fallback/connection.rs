@@ -131,7 +131,7 @@ async fn request(
     };
     if let Some(reason) = unfit {
         if operation == Operation::Start {
-            door.sessions.remember_refused(call.session);
+            door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Refused, reason);
         }
         return refuse(door, airlock, operation, reason, None).await;
     }
@@ -168,23 +168,20 @@ async fn start(
     let wanted =
         if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
     if let Err(error) = airlock.take_in(wanted, door.timeouts.body_idle).await {
-        door.sessions.remember_refused(call.session);
-        return Err((broken_off(&error), None));
+        let reason = broken_off(&error);
+        door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Lost, reason);
+        return Err((reason, None));
     }
     let text = airlock.taken_in();
     let Some(said) = body::start(text) else {
-        door.sessions.remember_refused(call.session);
+        door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Refused, Reason::BadStart);
         return Err((Reason::BadStart, None));
     };
     let opening = Opening {
-        id: call.session,
-        listener: door.name.clone(),
-        metrics: door.metrics.clone(),
-        upstream: door.upstream.clone(),
-        client: forwarded.client,
-        direction: said.direction,
+        direction: Some(said.direction),
         user: room.as_ref().and_then(|_| body::user(text)),
         sources: room.as_ref().map(|_| body::sources(text)),
+        ..unread(door, &call, &forwarded)
     };
     let decided = if grammar::SessionId::parse(said.id) != Some(call.session) {
         Err(Reason::SessionMismatch)
@@ -194,7 +191,7 @@ async fn start(
         admission::decide(&door.admission, said.token, SystemTime::now())
     };
     if let Err(reason) = decided {
-        door.sessions.refuse(opening, reason);
+        door.sessions.refuse(opening, Outcome::Refused, reason);
         return Err((reason, None));
     }
     let session = door.sessions.begin(opening).map_err(|reason| (reason, None))?;
@@ -213,6 +210,20 @@ async fn start(
     exchange.offer_persistence = offer;
     exchange.room = room;
     Ok(Prepared::Carry(Arc::new(exchange)))
+}
+
+/// What is known of a session before its start body is read.
+fn unread(door: &Door, call: &Call, forwarded: &Forwarded) -> Opening {
+    Opening {
+        id: call.session,
+        listener: door.name.clone(),
+        metrics: door.metrics.clone(),
+        upstream: door.upstream.clone(),
+        client: forwarded.client,
+        direction: None,
+        user: None,
+        sources: None,
+    }
 }
 
 /// Why a body could not be read ahead.

@@ -34,8 +34,8 @@ pub struct Opening {
     pub upstream: Arc<Upstream>,
     /// The client's address.
     pub client: IpAddr,
-    /// Put or get.
-    pub direction: Direction,
+    /// Put or get, once the start body said so.
+    pub direction: Option<Direction>,
     /// The transfer user, where the start body was small enough to be read whole.
     pub user: Option<String>,
     /// How many sources the start names, likewise.
@@ -119,8 +119,8 @@ impl Session {
         self.started
     }
 
-    /// Put or get.
-    pub fn direction(&self) -> Direction {
+    /// Put or get, once the start body said so.
+    pub fn direction(&self) -> Option<Direction> {
         self.opening.direction
     }
 
@@ -161,7 +161,9 @@ impl Session {
         self.node_keeps.store(node_keeps, Relaxed);
         self.client_keeps.store(client_keeps, Relaxed);
         let node = self.node().map_or_else(String::new, |n| n.name().to_owned());
-        self.active.get_or_init(|| self.opening.metrics.session_started(self.opening.direction, &node));
+        if let Some(direction) = self.opening.direction {
+            self.active.get_or_init(|| self.opening.metrics.session_started(direction, &node));
+        }
     }
 
     /// Whether a node accepted the start.
@@ -272,7 +274,7 @@ impl Session {
     /// missing next name for the end of the list. A source that is an empty folder looks the same.
     fn chain_ended_early(&self, end: Option<&End>) -> bool {
         let moved = self.files_ok.load(Relaxed) + self.files_failed.load(Relaxed);
-        self.direction() == Direction::Download
+        self.direction() == Some(Direction::Download)
             && end.is_some_and(|e| e.done)
             && self.opening.sources.is_some_and(|sources| moved < sources)
     }
@@ -292,7 +294,7 @@ impl Session {
             .field("session", self.label.as_str())
             .field("client", self.opening.client.to_string())
             .field("user", self.opening.user.clone())
-            .field("direction", self.opening.direction.as_str())
+            .field("direction", self.opening.direction.map(Direction::as_str))
             .field("upstream", self.opening.upstream.name())
             .field("node", self.node().map(|n| n.name().to_owned()))
             .field("outcome", outcome.as_str())

@@ -95,17 +95,12 @@ impl Sessions {
         self.access_log.write(&session.record(outcome, reason));
     }
 
-    /// A start was refused before it became a session: its end will come all the same.
-    pub fn refuse(&self, opening: Opening, reason: Reason) {
+    /// A start was refused, or broke off, before it became a session: its end will come all the same.
+    pub fn refuse(&self, opening: Opening, outcome: Outcome, reason: Reason) {
         let id = opening.id;
         let session = Session::new(opening, self.label(id));
         self.lock().remember(id);
-        self.access_log.write(&session.record(Outcome::Refused, Some(reason)));
-    }
-
-    /// A start was refused before it could be read: its end will come all the same.
-    pub fn remember_refused(&self, id: SessionId) {
-        self.lock().remember(id);
+        self.access_log.write(&session.record(outcome, Some(reason)));
     }
 
     /// Whether the start of this id was refused lately.

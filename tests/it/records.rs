@@ -84,6 +84,36 @@ async fn each_session_has_one_record_with_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_refused_unread_has_one_record_too() {
+    let sandbox = Plan::new().top("timeouts: {body_idle: 300ms}").start().await;
+    let host = sandbox.address("plain").await;
+    let whole = |id: &str| start(host, id, &start_body(id, "put", TOKEN.as_bytes(), &[]));
+    let other = |from: &str, to: &str| {
+        let id = uuid();
+        let text = String::from_utf8(whole(&id)).unwrap().replace(from, to).into_bytes();
+        (id, text)
+    };
+    let cut = uuid();
+    let cases = [
+        (other("<token>", "<tokem>"), "bad_start", "refused"),
+        (other("Keep-Alive: 300", "Keep-Alive: \x01\x01\x01"), "bad_name", "refused"),
+        (other("Content-Length", "Content-Lentgh"), "bad_request", "refused"),
+        ((cut.clone(), whole(&cut)[..400].to_vec()), "stalled", "lost"),
+    ];
+    for (n, ((id, request), reason, outcome)) in cases.into_iter().enumerate() {
+        let reply = Wire::plain(host).await.ask(&request).await;
+        assert_eq!(reply.word(), reason);
+        assert_eq!(Wire::plain(host).await.ask(&end(host, &id, "ERROR")).await.status, 200, "{reason}");
+        let records = sandbox.records(n + 1).await;
+        assert_eq!(records.len(), n + 1, "{reason}");
+        let told = [&records[n]["reason"], &records[n]["outcome"], &records[n]["client"], &records[n]["direction"]];
+        assert_eq!(told, [&reason.into(), &outcome.into(), &"127.0.0.1".into(), &serde_json::Value::Null]);
+    }
+    assert_eq!(sandbox.metrics().await.sum("sessions_finished_total", &[]), 4.0);
+    assert_eq!(sandbox.gateway.sessions(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_token_and_no_session_id_is_in_records_metrics_or_logs() {
     let capture = Capture::default();
     let layer = tracing_subscriber::fmt::layer().with_writer(capture.clone()).with_ansi(false);
