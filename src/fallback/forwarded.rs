@@ -22,19 +22,30 @@ pub struct Forwarded {
 /// Works out the client of a request that came from `peer`.
 ///
 /// From the right, the first address that is no trusted proxy is the client; what stands left of it
-/// anybody may have written, so it is dropped.
+/// anybody may have written, so it is dropped. Where `Forwarded` and `X-Forwarded-For` name different
+/// clients, one of them is not the front's, and nobody can tell which: neither is believed.
 pub fn of(head: &Head, peer: SocketAddr, is_tls: bool, trusted: &[IpNet]) -> Forwarded {
     let is_trusted = |ip: IpAddr| trusted.iter().any(|net| net.contains(&ip));
-    let mut chain = vec![peer.ip()];
-    if is_trusted(peer.ip()) {
-        for address in named(head).into_iter().rev() {
+    let chain_of = |named: Vec<Option<IpAddr>>| {
+        let mut chain = vec![peer.ip()];
+        for address in named.into_iter().rev() {
             let Some(address) = address else { break };
             chain.push(address);
             if !is_trusted(address) {
                 break;
             }
         }
-    }
+        chain
+    };
+    let mut chain = match named(head) {
+        _ if !is_trusted(peer.ip()) => vec![peer.ip()],
+        (newer, older) if newer.is_empty() => chain_of(older),
+        (newer, older) if older.is_empty() => chain_of(newer),
+        (newer, older) => {
+            let (newer, older) = (chain_of(newer), chain_of(older));
+            if newer.last() == older.last() { newer } else { vec![peer.ip()] }
+        }
+    };
     let client = chain.last().copied().unwrap_or(peer.ip());
     chain.reverse();
     let scheme = if is_tls { "https" } else { "http" };
@@ -54,20 +65,16 @@ pub fn of(head: &Head, peer: SocketAddr, is_tls: bool, trusted: &[IpNet]) -> For
     Forwarded { client, x_forwarded_for, forwarded }
 }
 
-/// The addresses that the request's own fields name, left to right; `None` stands for one that
-/// cannot be read. `Forwarded` counts before `X-Forwarded-For`.
-fn named(head: &Head) -> Vec<Option<IpAddr>> {
+/// The addresses that `Forwarded` and `X-Forwarded-For` name, each left to right; `None` stands for one
+/// that cannot be read.
+fn named(head: &Head) -> (Vec<Option<IpAddr>>, Vec<Option<IpAddr>>) {
     let values = |name: &str| -> Vec<String> {
         head.fields()
             .filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .flat_map(|(_, v)| String::from_utf8_lossy(v).split(',').map(str::to_owned).collect::<Vec<_>>())
             .collect()
     };
-    let forwarded = values("forwarded");
-    if forwarded.is_empty() {
-        return values("x-forwarded-for").iter().map(|v| address(v)).collect();
-    }
-    forwarded
+    let forwarded = values("forwarded")
         .iter()
         .map(|element| {
             element.split(';').find_map(|pair| {
@@ -75,7 +82,8 @@ fn named(head: &Head) -> Vec<Option<IpAddr>> {
                 name.trim().eq_ignore_ascii_case("for").then(|| address(value)).flatten()
             })
         })
-        .collect()
+        .collect();
+    (forwarded, values("x-forwarded-for").iter().map(|v| address(v)).collect())
 }
 
 /// An address with or without port, quotes and brackets.
@@ -115,13 +123,28 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_counts_before_the_older_field_in_all_its_spellings() {
+    fn forwarded_counts_in_all_its_spellings() {
         for value in ["for=1.2.3.4", "FOR=\"1.2.3.4:99\";proto=http", "by=x;for=1.2.3.4"] {
-            let told = client(&format!("X-Forwarded-For: 9.9.9.9\r\nForwarded: {value}\r\n"), &["10.0.0.0/8"]);
+            let told = client(&format!("Forwarded: {value}\r\n"), &["10.0.0.0/8"]);
             assert_eq!(told.client.to_string(), "1.2.3.4", "{value}");
         }
         let v6 = client("Forwarded: for=\"[2001:db8::1]:4711\"\r\n", &["10.0.0.0/8"]);
         assert_eq!(v6.forwarded, "for=\"[2001:db8::1]\", for=10.0.0.1;proto=https");
+    }
+
+    #[test]
+    fn two_fields_that_disagree_are_not_believed() {
+        for (newer, older, named) in [
+            ("for=6.6.6.6", "1.2.3.4", "10.0.0.1"),
+            ("for=1.2.3.4", "6.6.6.6", "10.0.0.1"),
+            ("for=6.6.6.6", "unknown", "10.0.0.1"),
+            ("for=_hidden", "1.2.3.4", "10.0.0.1"),
+            ("for=1.2.3.4", "6.6.6.6, 1.2.3.4", "1.2.3.4"),
+            ("for=1.2.3.4;proto=https, for=10.0.0.2", "1.2.3.4", "1.2.3.4"),
+        ] {
+            let told = client(&format!("X-Forwarded-For: {older}\r\nForwarded: {newer}\r\n"), &["10.0.0.0/8"]);
+            assert_eq!(told.client.to_string(), named, "{newer} {older}");
+        }
     }
 
     #[test]

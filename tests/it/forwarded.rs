@@ -84,10 +84,12 @@ async fn a_trusted_front_is_believed_as_far_as_the_first_stranger() {
         ("X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.1.1.1\r\n", "192.0.2.7", "192.0.2.7, 10.1.1.1, 127.0.0.1"),
         ("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n", "192.0.2.7", "192.0.2.7, 127.0.0.1"),
         (
-            "Forwarded: for=\"192.0.2.7:81\";proto=https\r\nX-Forwarded-For: 6.6.6.6\r\n",
+            "Forwarded: for=\"192.0.2.7:81\";proto=https\r\nX-Forwarded-For: 6.6.6.6, 192.0.2.7\r\n",
             "192.0.2.7",
             "192.0.2.7, 127.0.0.1",
         ),
+        // One of the two is the client's own, which the front passed on.
+        ("Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 192.0.2.7\r\n", "127.0.0.1", "127.0.0.1"),
         ("Forwarded: for=\"[2001:db8::1]\"\r\n", "2001:db8::1", "2001:db8::1, 127.0.0.1"),
         ("X-Forwarded-For: 192.0.2.7, garbage\r\n", "127.0.0.1", "127.0.0.1"),
         ("X-Forwarded-For: ::ffff:192.0.2.7\r\n", "192.0.2.7", "192.0.2.7, 127.0.0.1"),
@@ -103,7 +105,7 @@ async fn a_trusted_front_is_believed_as_far_as_the_first_stranger() {
     }
     // The same claim from elsewhere.
     session(&mut Wire::from([127, 0, 0, 2], host).await, host, "X-Forwarded-For: 192.0.2.7\r\n").await;
-    assert_eq!(client(&sandbox, 8).await, "127.0.0.2");
+    assert_eq!(client(&sandbox, 9).await, "127.0.0.2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
