@@ -327,7 +327,10 @@ impl ProxyHttp for Carrier {
     async fn fail_to_proxy(&self, _: &mut Session, error: &pingora_core::Error, ctx: &mut Ctx) -> FailToProxy {
         let reason = match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, _) => Reason::ClientLost,
-            (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader) => Reason::NodeBadAnswer,
+            (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader) => match &ctx.exchange {
+                Some(exchange) => self.headers.unreadable(exchange),
+                None => Reason::NodeBadAnswer,
+            },
             (ErrorSource::Upstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => Reason::Stalled,
             (
                 ErrorSource::Upstream,

@@ -142,6 +142,13 @@ impl Exchange {
         slot
     }
 
+    /// The values of a field of the node's answer, in its own bytes.
+    pub(super) fn answered(&self, name: &str) -> Vec<Vec<u8>> {
+        let slot = self.lock().node_conn.clone();
+        let conn = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        conn.as_ref().map(|c| c.answer.values(name).into_iter().map(<[u8]>::to_vec).collect()).unwrap_or_default()
+    }
+
     /// Takes the connection to the node away from the engine, if it still has one.
     pub(super) fn take_node_conn(&self) -> Option<NodeConn> {
         let slot = self.lock().node_conn.clone();

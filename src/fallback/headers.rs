@@ -14,6 +14,9 @@ use crate::{
     telemetry::{Operation, Reason},
 };
 
+/// Names the file after this one.
+const NEXT_NAME: &str = "x-next-wire-file";
+
 /// What the heads depend on besides the exchange.
 #[derive(Debug, Clone)]
 pub(super) struct Headers {
@@ -74,6 +77,7 @@ impl Headers {
             one_framing(answer)?;
         }
         self.guard(answer, exchange)?;
+        keep_blanks(answer, exchange)?;
         answer.remove_header("keep-alive");
         if exchange.is_start() {
             let node_keeps = number(answer, "x-persistent-connection") != 0;
@@ -102,6 +106,17 @@ impl Headers {
         Ok(passes_body)
     }
 
+    /// What an answer that the engine cannot read is called: by the name in it, if that is what is wrong.
+    pub(super) fn unreadable(&self, exchange: &Exchange) -> Reason {
+        let names_next = matches!(exchange.call.operation, Operation::Start | Operation::File);
+        let bad = |name: &Vec<u8>| guard::next_name(name).is_err();
+        if self.guard.names && names_next && exchange.answered(NEXT_NAME).last().is_some_and(bad) {
+            Reason::NodeBadName
+        } else {
+            Reason::NodeBadAnswer
+        }
+    }
+
     fn guard(&self, answer: &ResponseHeader, exchange: &Exchange) -> Result<(), Problem> {
         let call = &exchange.call;
         let names_next = call.operation == Operation::Start || call.operation == Operation::File;
@@ -109,7 +124,7 @@ impl Headers {
             return Ok(());
         }
         if self.guard.names
-            && let Some(name) = last(answer, "x-next-wire-file")
+            && let Some(name) = last(answer, NEXT_NAME)
         {
             guard::next_name(name)
                 .map_err(|r| Problem::Refused(r, "x-next-wire-file leaves the folder or holds controls"))?;
@@ -124,9 +139,8 @@ impl Headers {
         }
         let Some(session) = &exchange.session else { return Ok(()) };
         if call.operation == Operation::Start || call.fetches {
-            let announced = session.announce(
-                last(answer, "x-next-wire-file").map(|_| unsigned(answer, "x-next-wire-file-size").unwrap_or(0)),
-            );
+            let announced = session
+                .announce(last(answer, NEXT_NAME).map(|_| unsigned(answer, "x-next-wire-file-size").unwrap_or(0)));
             let length = unsigned(answer, "content-length");
             let asked = guard::range_start(exchange.head.field("x-content-range"));
             if let Some(length) = length.filter(|_| call.fetches && exchange.has_answer_body(answer.status.as_u16())) {
@@ -145,6 +159,26 @@ impl Headers {
         }
         Ok(())
     }
+}
+
+/// Gives names the trailing blanks back that the engine's parser takes off.
+fn keep_blanks(answer: &mut ResponseHeader, exchange: &Exchange) -> Result<(), Problem> {
+    let names = exchange.answered(NEXT_NAME);
+    let is_same = |(own, parsed): (&Vec<u8>, &HeaderValue)| own.trim_ascii_end() == parsed.as_bytes();
+    let parsed: Vec<_> = answer.headers.get_all(NEXT_NAME).iter().collect();
+    let is_cut = names.iter().any(|n| matches!(n.last(), Some(b' ' | b'\t')));
+    if !is_cut || parsed.len() != names.len() || !names.iter().zip(parsed).all(is_same) {
+        return Ok(());
+    }
+    for (i, name) in names.iter().enumerate() {
+        let Ok(whole) = HeaderValue::from_bytes(name) else { return Ok(()) };
+        if i == 0 {
+            answer.insert_header(NEXT_NAME, whole)?;
+        } else {
+            answer.append_header(NEXT_NAME, whole)?;
+        }
+    }
+    Ok(())
 }
 
 /// Leaves a body that goes on one length, said once, or the one coding that everybody knows. What the

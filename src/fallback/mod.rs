@@ -15,6 +15,7 @@ pub mod grammar;
 pub mod guard;
 mod headers;
 mod node_conn;
+mod node_head;
 mod session;
 mod sessions;
 mod stream;

@@ -25,6 +25,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::node_head::NodeHead;
 use crate::net::tls_client::{ClientTls, NodeTlsConn};
 
 /// The byte stream of a connection to a node.
@@ -40,6 +41,8 @@ pub(super) struct NodeConn {
     io: Io,
     /// A head that waits for the first bytes of its body, to go out with them.
     head: BytesMut,
+    /// The head of the answer that is read now.
+    pub(super) answer: NodeHead,
 }
 
 impl NodeConn {
@@ -50,7 +53,7 @@ impl NodeConn {
             None => Io::Plain(stream),
             Some((tls, host)) => Io::Tls(Box::new(tls.connect(stream, host).await?)),
         };
-        Ok(NodeConn { io, head: BytesMut::new() })
+        Ok(NodeConn { io, head: BytesMut::new(), answer: NodeHead::default() })
     }
 
     /// Whether nothing has come since the last answer: a node that closed, or says more than it was
@@ -99,7 +102,13 @@ pub(super) struct Connector {
 #[async_trait]
 impl L4Connect for Connector {
     async fn connect(&self, _: &EngineAddr) -> pingora_core::Result<Stream> {
-        let is_kept = lock(&self.slot).is_some();
+        let is_kept = match lock(&self.slot).as_mut() {
+            Some(kept) => {
+                kept.answer = NodeHead::default();
+                true
+            }
+            None => false,
+        };
         if !is_kept {
             let tls = self.tls.as_ref().map(|tls| (tls, self.host.as_str()));
             let conn = NodeConn::open(self.address, tls).await.map_err(|error| {
@@ -128,7 +137,12 @@ struct NodeStream {
 impl AsyncRead for NodeStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match lock(&self.slot).as_mut() {
-            Some(conn) => conn.poll_io_read(cx, buf),
+            Some(conn) => {
+                let before = buf.filled().len();
+                ready!(conn.poll_io_read(cx, buf))?;
+                conn.answer.saw(buf.filled().get(before..).unwrap_or_default());
+                Poll::Ready(Ok(()))
+            }
             None => Poll::Ready(Ok(())),
         }
     }

@@ -256,3 +256,35 @@ async fn an_answer_that_would_harm_the_client_is_refused() {
         assert_eq!(wire.ask(&put(host, &id, "b", b"x")).await.status, 201, "{field}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_next_file_keeps_its_trailing_blanks() {
+    const NAMES: [&str; 4] = ["one ", "two \t ", "first \r\nX-Next-wire-FILE: last  ", "caf\u{e9} "];
+    let peer = Peer::start(|mut stream| async move {
+        while let Some((head, _)) = read_request(&mut stream).await {
+            let asked = String::from_utf8_lossy(&head).split("/file/").nth(1).and_then(|t| t.get(..1)?.parse().ok());
+            let name = NAMES[asked.unwrap_or(0usize)];
+            // An interim head before it, and the head itself in two pieces.
+            let text = format!("HTTP/1.1 102 X\r\nx-next-wire-file: no \r\n\r\nHTTP/1.1 200 X\r\nx-Next-wire-file: {name}\r\nContent-Length: 0\r\n\r\n");
+            let (one, two) = text.as_bytes().split_at(text.len() - 30);
+            say(&mut stream, one).await;
+            pause(Duration::from_millis(20)).await;
+            say(&mut stream, two).await;
+        }
+    })
+    .await;
+    let (_sandbox, host, mut wire) = behind(&peer, "").await;
+    let id = uuid();
+    wire.send(&start(host, &id, &start_body(&id, "get", TOKEN.as_bytes(), &[]))).await;
+    for asked in 0..NAMES.len() {
+        let mut head = wire.raw_head().await;
+        while head.starts_with(b"HTTP/1.1 102") {
+            head = wire.raw_head().await;
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let name = NAMES[asked.saturating_sub(1)].to_ascii_lowercase();
+        let line = format!("\r\nx-next-wire-file: {name}\r\n");
+        assert!(head.contains(&line), "{line:?} in {head:?}");
+        wire.send(&get(host, &id, &asked.to_string(), "")).await;
+    }
+}
