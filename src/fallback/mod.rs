@@ -78,12 +78,6 @@ impl Door {
         drain: CancellationToken,
     ) -> Result<Door, TlsError> {
         let tls = config.tls.as_ref().map(ServerTls::build).transpose()?;
-        for (name, not_after) in tls.iter().flat_map(ServerTls::expiries) {
-            metrics
-                .certificate_not_after
-                .with_label_values(&[config.name.as_str(), name.as_str()])
-                .set(not_after as f64);
-        }
         Ok(Door {
             name: config.name.clone(),
             tls,
@@ -99,6 +93,13 @@ impl Door {
             metrics: metrics.listener(&config.name),
             drain,
         })
+    }
+
+    /// Exports when its certificates end, from the time on when they are served.
+    pub fn show_certificates(&self, metrics: &Metrics) {
+        for (name, not_after) in self.tls.iter().flat_map(ServerTls::expiries) {
+            metrics.certificate_not_after.with_label_values(&[self.name.as_str(), name.as_str()]).set(not_after as f64);
+        }
     }
 
     /// The listener's series.

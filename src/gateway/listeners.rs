@@ -126,6 +126,7 @@ impl Prepared {
             let Some((door, drain)) = self.generation.doors.get(&config.name).cloned() else {
                 continue;
             };
+            door.show_certificates(&parts.metrics);
             let listener = match self.bound.remove(&config.name) {
                 Some((socket, bound)) => Listener::open(socket, config.address, bound, door, drain, parts),
                 None => {

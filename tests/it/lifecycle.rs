@@ -65,6 +65,26 @@ async fn a_config_that_cannot_run_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_certificate_is_exported_once_it_is_served() {
+    const FAMILY: &str = "tls_certificate_not_after_timestamp_seconds";
+    let sandbox = Plan::new().start().await;
+    let before = sandbox.metrics().await.sum(FAMILY, &[("listener", "tls")]);
+    assert!(before > 0.0);
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(sandbox.dir.path().join("tls.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(sandbox.dir.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = format!("name: plain, protocol: http, address: '{}'", taken.local_addr().unwrap());
+    let config = sandbox.config(|y| y.replace("name: plain, protocol: http, address: '127.0.0.1:0'", &busy));
+    sandbox.gateway.reload(config).await.unwrap_err();
+    assert_eq!(sandbox.metrics().await.sum(FAMILY, &[("listener", "tls")]), before, "the old one is served");
+    sandbox.gateway.reload(sandbox.config(|y| y)).await.unwrap();
+    assert_eq!(sandbox.metrics().await.sum(FAMILY, &[("listener", "tls")]), 1_893_456_000.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_replaced_on_disk_is_served_without_dropping_a_connection() {
     let sandbox = Plan::new().start().await;
     let address = sandbox.address("tls").await;
