@@ -272,9 +272,13 @@ impl ProxyHttp for Carrier {
             if ctx.interim > INTERIM_ANSWERS {
                 return Err(never_ends("the node does not come to its answer"));
             }
-            // The client takes any 1xx but 100 and 102 for the answer itself, and needs no field of them.
-            let status = if answer.status.as_u16() == 100 { 100 } else { 102 };
-            *answer = ResponseHeader::build(status, None)?;
+            // The client takes any 1xx but 100 and 102 for the answer itself.
+            if !matches!(answer.status.as_u16(), 100 | 102) {
+                *answer = ResponseHeader::build(102, None)?;
+            }
+            // It has no body, whatever it says.
+            answer.remove_header("content-length");
+            answer.remove_header("transfer-encoding");
             return Ok(());
         }
         match self.headers.to_client(answer, &exchange) {
