@@ -8,5 +8,6 @@ pub mod tcp;
 pub mod tls;
 pub mod tls_client;
 mod transport;
+pub mod udp;
 
 pub use transport::Transport;
