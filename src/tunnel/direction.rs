@@ -149,7 +149,8 @@ impl Direction<'_> {
     /// Comes back when the source broke and the sink would not take what came before.
     async fn forsaken(&self, from: Option<&TcpStream>) {
         broken(from).await;
-        self.clock.quiet(LAST_WORDS, None).await;
+        // Boxed because it is rare, and would be room in every tunnel.
+        Box::pin(self.clock.quiet(LAST_WORDS, None)).await;
     }
 
     fn count(&self, n: usize) {

@@ -164,7 +164,7 @@ async fn both<C: Source, N: Source>(
             },
             Err(Lost::Source) => Why::ClientLost,
             Err(Lost::Sink) => {
-                select! { _ = down => {} () = clock.quiet(LAST_WORDS, None) => {} }
+                select! { _ = down => {} () = Box::pin(clock.quiet(LAST_WORDS, None)) => {} }
                 Why::NodeLost
             }
         },
@@ -176,7 +176,7 @@ async fn both<C: Source, N: Source>(
             },
             Err(Lost::Source) => Why::NodeLost,
             Err(Lost::Sink) => {
-                select! { _ = up => {} () = clock.quiet(LAST_WORDS, None) => {} }
+                select! { _ = up => {} () = Box::pin(clock.quiet(LAST_WORDS, None)) => {} }
                 Why::ClientLost
             }
         },

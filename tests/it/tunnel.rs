@@ -1,7 +1,6 @@
 //! Tunnels on real sockets: true bytes, both ends, every way to end, and nothing left behind.
 
 use std::{
-    future::Future,
     io,
     os::fd::{AsFd, AsRawFd},
     sync::{
@@ -108,8 +107,7 @@ async fn both_ways(mut rig: Rig, up: usize, down: usize) {
     let (heard_up, heard_down, (), ()) =
         tokio::join!(hear(node_read), hear(client_read), say(client_write, &ups), say(node_write, &downs));
     assert!(heard_up == ups && heard_down == downs, "{} and {} bytes", heard_up.len(), heard_down.len());
-    let moved = (rig.counts.upload(), rig.counts.download());
-    assert_eq!(moved, (up as u64, down as u64));
+    assert_eq!((rig.counts.upload(), rig.counts.download()), (up as u64, down as u64));
     assert_eq!(rig.end().await, End { upload: up as u64, download: down as u64, why: Why::Closed });
 }
 
