@@ -17,13 +17,15 @@ pub(super) fn check(path: &Path) -> u8 {
         complain(&error);
         return USAGE;
     }
+    for warning in config.warnings() {
+        say(format_args!("warning: {warning}"));
+    }
+    let needed = files::needed(&config);
     if let Ok(limit) = files::hard_limit()
-        && limit < files::needed(config.limits.max_connections)
+        && limit < needed
     {
         say(format_args!(
-            "warning: limits.max_connections: {} connections may need {} open files, and the limit is {limit}\n  hint: raise it (LimitNOFILE= in a systemd unit) or lower max_connections",
-            config.limits.max_connections,
-            files::needed(config.limits.max_connections),
+            "warning: limits: as many connections and flows as they allow may need {needed} open files, and the limit is {limit}\n  hint: raise it (LimitNOFILE= in a systemd unit) or lower max_connections and max_udp_flows",
         ));
     }
     let nodes: usize = config.upstreams.iter().map(|u| u.nodes.len()).sum();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::address::ListenAddress;
 use super::units::{parse_duration, parse_size};
 
 /// The longest name, so that it stays a readable metric label.
@@ -26,6 +27,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
             Err(error) => refuse(error.to_string(), Some(&error.hint())),
         },
         "socket-address" => socket_address(text),
+        "listen-address" => listen_address(text),
         "name" => name(text),
         "host" => host(text),
         "network" => parse_network(text).map(|_| ()),
@@ -40,7 +42,7 @@ pub(super) fn describe(format: &str) -> &'static str {
     match format {
         "duration" | "positive-duration" => "a duration such as \"30s\"",
         "size" => "a size such as \"4MiB\"",
-        "socket-address" => "an IP address with its port such as \"0.0.0.0:8443\"",
+        "socket-address" | "listen-address" => "an IP address with its port such as \"0.0.0.0:8443\"",
         "name" => "a name",
         "host" => "an IP address or a DNS name",
         "network" => "an IP address or a network such as \"10.0.0.0/8\"",
@@ -82,6 +84,19 @@ fn socket_address(text: &str) -> Result<(), Refusal> {
         _ => "an IP address, a colon and a port up to 65535; no names".to_owned(),
     };
     Err(Refusal { message: format!("{text:?} is not an address"), hint: Some(hint) })
+}
+
+fn listen_address(text: &str) -> Result<(), Refusal> {
+    if text.parse::<ListenAddress>().is_ok() {
+        return Ok(());
+    }
+    match text.rsplit_once(':').and_then(|(_, ports)| ports.split_once('-')) {
+        Some(_) => refuse(
+            format!("{text:?} is not an address with a range of ports"),
+            Some("write \"0.0.0.0:33001-33020\", the lower port first"),
+        ),
+        None => socket_address(text),
+    }
 }
 
 fn name(text: &str) -> Result<(), Refusal> {
@@ -158,8 +173,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FORMATS: [&str; 9] =
-        ["duration", "positive-duration", "size", "socket-address", "name", "host", "network", "file", "url-path"];
+    const FORMATS: [&str; 10] = [
+        "duration",
+        "positive-duration",
+        "size",
+        "socket-address",
+        "listen-address",
+        "name",
+        "host",
+        "network",
+        "file",
+        "url-path",
+    ];
 
     #[test]
     fn names_fit_a_metric_label() {

@@ -155,6 +155,69 @@ pub(super) mod count_or_off {
     }
 }
 
+/// An `Option<u32>` of which `None` is written `auto`; a number is from 1 to 64.
+pub(super) mod count_or_auto {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Count(u32),
+        Auto(Auto),
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Auto {
+        Auto,
+    }
+
+    #[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+    pub(in crate::config) fn serialize<S: Serializer>(value: &Option<u32>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(count) => to.serialize_u32(*count),
+            None => to.serialize_str("auto"),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+        Ok(match Said::deserialize(from)? {
+            Said::Count(count) => Some(count),
+            Said::Auto(Auto::Auto) => None,
+        })
+    }
+
+    pub(in crate::config) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "format": "uint32", "minimum": 1, "maximum": 64 },
+                { "const": "auto" },
+            ]
+        })
+    }
+}
+
+/// A number of bytes as text with a unit.
+pub(super) mod size {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use crate::config::units::{format_size, parse_size};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
+    pub(in crate::config) fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_size(*value))
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        parse_size(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
+    pub(in crate::config) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "size" })
+    }
+}
+
 /// An `Option<SocketAddr>` of which `None` is written `off`.
 pub(super) mod address_or_off {
     use super::{Schema, SchemaGenerator, json_schema};
@@ -195,11 +258,6 @@ pub(super) mod address_or_off {
 #[serde(rename_all = "snake_case")]
 enum Off {
     Off,
-}
-
-/// An IP address with its port.
-pub(super) fn socket_address(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "format": "socket-address" })
 }
 
 /// A name that may become a metric label.

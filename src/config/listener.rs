@@ -1,13 +1,16 @@
 //! `listeners`: where clients connect, and what they must bring.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::address::ListenAddress;
 use super::leaf;
+use super::relay::{
+    Gate, default_banner_timeout, default_flow_idle, default_gate_grace, default_idle, default_receive_buffer,
+};
 use super::tls::TlsConfig;
 
 /// One address on which clients are served.
@@ -19,13 +22,12 @@ pub struct ListenerConfig {
     pub name: String,
     /// What is spoken here; required.
     pub protocol: Protocol,
-    /// The IP address and port to listen on, unique among the listeners; required. Port 0 takes any free port.
-    #[schemars(schema_with = "leaf::socket_address")]
-    pub address: SocketAddr,
+    /// The IP address and port to listen on, unique among the listeners; required. Port 0 takes any free port. With `udp` also a range, `0.0.0.0:33001-33020`, which is mapped one to one.
+    pub address: ListenAddress,
     /// The name of the upstream that serves this listener; required.
     #[schemars(schema_with = "leaf::name")]
     pub upstream: String,
-    /// Certificates and versions; required with `https`, refused with `http`.
+    /// Certificates and versions; required with `https`, refused elsewhere.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
     /// Which requests are let in; by default any that carry a token of the right shape.
@@ -51,6 +53,37 @@ pub struct ListenerConfig {
     /// Whether a trusted proxy names the client by the PROXY protocol; default `off`. Only with `trusted_proxies`.
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
+    /// `tcp`: how long a node may take to connect and send its SSH banner until another node is tried; default 5s, above zero.
+    #[serde(default = "default_banner_timeout", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub banner_timeout: Duration,
+    /// `tcp`: a connection without a byte is closed, unless data of its client flows; default 24h, above zero.
+    #[serde(default = "default_idle", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub idle: Duration,
+    /// `tcp`: whether nodes are told the client's address by the PROXY protocol, version 2; default `off`. OpenSSH does not understand it.
+    #[serde(default, with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub send_proxy_protocol: bool,
+    /// `udp`: whose datagrams are let in; default `control_connection`.
+    #[serde(default)]
+    pub gate: Gate,
+    /// `udp`: how long the gate stays open after a client's last control connection; default 30s.
+    #[serde(default = "default_gate_grace", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::any")]
+    pub gate_grace: Duration,
+    /// `udp`: a flow without a datagram in either direction is forgotten; default 5m, above zero.
+    #[serde(default = "default_flow_idle", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub flow_idle: Duration,
+    /// `udp`: threads that move datagrams, each with a socket of its own; default `auto`, one per processor and at most 8.
+    #[serde(default, with = "leaf::count_or_auto")]
+    #[schemars(schema_with = "leaf::count_or_auto::schema")]
+    pub workers: Option<u32>,
+    /// `udp`: what the kernel keeps for a socket of the listener until it is read, and as much to send; default 4MiB.
+    #[serde(default = "default_receive_buffer", with = "leaf::size")]
+    #[schemars(schema_with = "leaf::size::schema")]
+    pub receive_buffer: u64,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
@@ -64,8 +97,45 @@ impl ListenerConfig {
     pub fn persistence(&self) -> PersistentConnection {
         self.persistent_connection.unwrap_or(match self.protocol {
             Protocol::Https => PersistentConnection::Force,
-            Protocol::Http => PersistentConnection::Auto,
+            _ => PersistentConnection::Auto,
         })
+    }
+
+    /// Whether the socket of `earlier` goes on serving here: same address and transport, whatever the name; of a port
+    /// that the system chose the name has to be the same as well.
+    #[must_use]
+    pub fn keeps_socket_of(&self, earlier: &Self) -> bool {
+        let kind = |l: &Self| (l.protocol == Protocol::Udp, l.protocol.is_fallback());
+        kind(self) == kind(earlier)
+            && self.address == earlier.address
+            && (self.name == earlier.name || !self.address.is_any_port())
+    }
+
+    /// A listener of which only the required keys are said.
+    #[must_use]
+    pub fn new(name: &str, protocol: Protocol, address: ListenAddress, upstream: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            protocol,
+            address,
+            upstream: upstream.to_owned(),
+            tls: None,
+            admission: AdmissionConfig::default(),
+            persistent_connection: None,
+            node_target: NodeTarget::default(),
+            guard: GuardConfig::default(),
+            slow_node_notice: default_slow_node_notice(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
+            banner_timeout: default_banner_timeout(),
+            idle: default_idle(),
+            send_proxy_protocol: false,
+            gate: Gate::default(),
+            gate_grace: default_gate_grace(),
+            flow_idle: default_flow_idle(),
+            workers: None,
+            receive_buffer: default_receive_buffer(),
+        }
     }
 }
 
@@ -77,6 +147,29 @@ pub enum Protocol {
     Https,
     /// HTTP in the clear.
     Http,
+    /// The control connection of a transfer, which is SSH; relayed, never ended.
+    Tcp,
+    /// The data of a transfer; relayed.
+    Udp,
+}
+
+impl Protocol {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Https => "https",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    /// Whether it is the fallback over HTTP.
+    #[must_use]
+    pub fn is_fallback(self) -> bool {
+        matches!(self, Self::Https | Self::Http)
+    }
 }
 
 /// Whether a client's connection outlives its answer.

@@ -8,12 +8,14 @@
 //! A new key is a field with its doc sentence and default, its line in the reference file, and a rule in `validate` if it has
 //! one. This room opens no file but the configuration file itself and knows nothing of what the keys bring about.
 
+mod address;
 mod env;
 mod error;
 mod format;
 mod leaf;
 mod listener;
 mod process;
+mod relay;
 mod schema;
 mod shape;
 mod suggest;
@@ -23,6 +25,7 @@ mod tls;
 pub mod units;
 mod upstream;
 mod validate;
+mod warn;
 mod yaml;
 
 use std::path::Path;
@@ -31,16 +34,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use address::{ListenAddress, NoAddress};
 pub use error::{ConfigError, Problem};
 pub use listener::{
     AdmissionConfig, BindClient, GuardConfig, ListenerConfig, NodeTarget, PersistentConnection, Protocol,
     ProxyProtocol, TokenKind, TokenLevel, UnknownSession,
 };
 pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LimitsConfig, LogConfig, LogLevel, TimeoutsConfig};
+pub use relay::Gate;
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 pub use upstream::{
-    AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, PortsConfig, Scheme,
-    UpstreamConfig, UpstreamTlsConfig, WhenAllDown,
+    AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, NodePort, PortsConfig,
+    Scheme, UpstreamConfig, UpstreamTlsConfig, WhenAllDown,
 };
 
 /// A valid configuration.
@@ -93,6 +98,12 @@ impl Config {
     /// Anything in it is wrong; then all of it is reported.
     pub fn from_yaml(text: &str, base: &Path) -> Result<Self, ConfigError> {
         read(text, base, &environment).map_err(|problems| ConfigError::Invalid { problems, file: None })
+    }
+
+    /// What is allowed and still likely to be a mistake.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        warn::warnings(self)
     }
 
     /// The JSON Schema of a configuration file, for editors and other tools.

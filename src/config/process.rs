@@ -16,11 +16,17 @@ pub struct LimitsConfig {
     /// Client connections open at once over all listeners; default 10000, at least 1. The next one is refused.
     #[schemars(range(min = 1))]
     pub max_connections: u32,
+    /// Flows of data open at once over all `udp` listeners; default 20000, at least 1. The next one is refused, old ones go on.
+    #[schemars(range(min = 1))]
+    pub max_udp_flows: u32,
+    /// Flows of one client address to one upstream at once; default 200, at least 1.
+    #[schemars(range(min = 1))]
+    pub max_udp_flows_per_client: u32,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { max_connections: 10_000 }
+        Self { max_connections: 10_000, max_udp_flows: 20_000, max_udp_flows_per_client: 200 }
     }
 }
 

@@ -43,7 +43,12 @@ fn the_reference_states_the_defaults() {
     let (said, unsaid) = (&config.listeners[0], &minimal.listeners[0]);
     assert_eq!(said.persistence(), unsaid.persistence());
     assert_eq!(ListenerConfig { persistent_connection: None, ..said.clone() }, *unsaid);
-    assert_eq!(config.upstreams[0], minimal.upstreams[0]);
+    let mut upstream = config.upstreams[0].clone();
+    upstream.nodes[0].ports = minimal.upstreams[0].nodes[0].ports.clone();
+    assert_eq!(upstream, minimal.upstreams[0]);
+    for said in &config.listeners[3..] {
+        assert_eq!(*said, ListenerConfig::new(&said.name, said.protocol, said.address, &said.upstream));
+    }
     assert_eq!(config.upstreams[1].health_check.http, Some(HttpCheckConfig::default()));
     assert_eq!(config.upstreams[2].tls, Some(UpstreamTlsConfig::default()));
 }
@@ -67,7 +72,7 @@ fn the_defaults_are_these() {
     let upstream = &config.upstreams[0];
     assert_eq!((upstream.scheme, &upstream.tls, upstream.max_pins), (Scheme::Http, &None, 100_000));
     assert_eq!(upstream.affinity, AffinityConfig { key: AffinityKey::Session, idle: Duration::from_secs(1800) });
-    assert_eq!((node.port(Scheme::Http), node.port(Scheme::Https)), (Some(8080), None));
+    assert_eq!((node.port(NodePort::Http), node.port(NodePort::Https)), (Some(8080), None));
 }
 
 #[test]
@@ -166,7 +171,7 @@ fn what_stands_in_front_and_behind_survives_being_written_and_read() {
     assert_eq!((listener.node_target, listener.slow_node_notice), (NodeTarget::OriginForm, None));
     assert_eq!(listener.proxy_protocol, ProxyProtocol::Accept);
     let upstream = &config.upstreams[0];
-    assert_eq!(upstream.nodes[0].port(upstream.scheme), Some(8443));
+    assert_eq!(upstream.nodes[0].port(upstream.scheme.port()), Some(8443));
     assert!(!upstream.tls.as_ref().unwrap().verify);
     assert_eq!(upstream.affinity.key, AffinityKey::User);
     assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);

@@ -15,7 +15,7 @@ pub struct UpstreamConfig {
     /// Its name in listeners, logs and metrics, unique among the upstreams; required.
     #[schemars(schema_with = "leaf::name")]
     pub name: String,
-    /// What is spoken to the nodes; default `http`. Each node needs the port of this name.
+    /// What fallback requests are sent over to the nodes; default `http`. Each node needs the port of this name.
     #[serde(default)]
     pub scheme: Scheme,
     /// How the nodes are known by their certificates, only with `scheme: https`; default `null`, which verifies them.
@@ -27,7 +27,7 @@ pub struct UpstreamConfig {
     /// Which sessions meet the same node; by default each has its own.
     #[serde(default)]
     pub affinity: AffinityConfig,
-    /// Clients or users whose node is remembered at once; default 100000, at least 1. Then the longest idle is forgotten.
+    /// Clients or users whose node is remembered at once; default 100000, at least 1. Then idle ones are forgotten; a client with a control connection or data never is.
     #[serde(default = "default_max_pins")]
     #[schemars(range(min = 1))]
     pub max_pins: u32,
@@ -161,8 +161,12 @@ pub struct HealthCheckConfig {
     /// Good checks in a row after which a node is up again; default 2, at least 1.
     #[schemars(range(min = 1))]
     pub healthy_threshold: u32,
-    /// The request to make; default `null`, which only opens a connection.
+    /// The request to make on the fallback's port; default `null`, which only opens a connection.
     pub http: Option<HttpCheckConfig>,
+    /// Whether an SSH banner is awaited on the control port; default `on`. With `off` a connection will do.
+    #[serde(with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub banner: bool,
 }
 
 impl Default for HealthCheckConfig {
@@ -173,6 +177,7 @@ impl Default for HealthCheckConfig {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
             http: None,
+            banner: true,
         }
     }
 }
@@ -205,7 +210,7 @@ pub struct NodeConfig {
     /// Its IP address or DNS name, without a port; required.
     #[schemars(schema_with = "leaf::host")]
     pub host: String,
-    /// The ports on which it serves; required, at least that of the upstream's scheme.
+    /// The ports on which it serves; required, those that the listeners of its upstream need.
     pub ports: PortsConfig,
     /// Its share of new sessions beside the other nodes; default 1, from 1 to 100.
     #[serde(default = "default_weight")]
@@ -222,12 +227,51 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// The port on which it serves this scheme; in a validated configuration there is one for the scheme of its upstream.
+    /// The port on which it serves this; in a validated configuration there is one for all that its upstream is used for.
     #[must_use]
-    pub fn port(&self, scheme: Scheme) -> Option<u16> {
-        match scheme {
-            Scheme::Http => self.ports.http,
-            Scheme::Https => self.ports.https,
+    pub fn port(&self, port: NodePort) -> Option<u16> {
+        match port {
+            NodePort::Http => self.ports.http,
+            NodePort::Https => self.ports.https,
+            NodePort::Tcp => self.ports.tcp,
+            NodePort::Udp => self.ports.udp,
+        }
+    }
+}
+
+/// What a node serves on a port of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NodePort {
+    /// The fallback in the clear.
+    Http,
+    /// The fallback over TLS.
+    Https,
+    /// Control connections, which are SSH.
+    Tcp,
+    /// Data.
+    Udp,
+}
+
+impl NodePort {
+    /// The word in the configuration and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl Scheme {
+    /// The port of a node that is spoken to by this scheme.
+    #[must_use]
+    pub fn port(self) -> NodePort {
+        match self {
+            Self::Http => NodePort::Http,
+            Self::Https => NodePort::Https,
         }
     }
 }
@@ -245,10 +289,16 @@ fn default_max_pending() -> Option<u32> {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PortsConfig {
-    /// The port of its HTTP fallback, in the clear; required with `scheme: http`.
+    /// The port of its HTTP fallback, in the clear; required with `scheme: http` where an `http` or `https` listener leads here.
     #[schemars(range(min = 1))]
     pub http: Option<u16>,
-    /// The port of its HTTP fallback over TLS; required with `scheme: https`.
+    /// The port of its HTTP fallback over TLS; required with `scheme: https` where an `http` or `https` listener leads here.
     #[schemars(range(min = 1))]
     pub https: Option<u16>,
+    /// The port of its SSH server for transfers; required where a `tcp` listener leads here.
+    #[schemars(range(min = 1))]
+    pub tcp: Option<u16>,
+    /// The port of its data, of a range the first; required where a `udp` listener leads here.
+    #[schemars(range(min = 1))]
+    pub udp: Option<u16>,
 }

@@ -1,5 +1,7 @@
 //! What no schema can say: names that must be unique, names that must exist, keys that go together.
 
+mod protocol;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
@@ -9,10 +11,7 @@ use super::error::Problem;
 use super::shape::item_path;
 use super::suggest::did_you_mean;
 use super::units::format_duration;
-use super::{
-    ClientAuth, Config, ListenerConfig, NodeConfig, Protocol, ProxyProtocol, Scheme, TlsConfig, TokenLevel,
-    UpstreamConfig,
-};
+use super::{ClientAuth, Config, ListenerConfig, Protocol, ProxyProtocol, Scheme, TlsConfig, TokenLevel};
 
 /// The longest silence towards a client; its patience is 20s, and half of that is for the way.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
@@ -50,8 +49,10 @@ fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &m
             Problem::new(place, "protocol http has no TLS").hint("write protocol: https, or leave tls out".to_owned()),
         ),
         (Protocol::Https, Some(tls)) => self::tls(tls, &place, problems),
-        (Protocol::Http, None) => {}
+        _ => {}
     }
+    protocol::keys(listener, path, problems);
+    protocol::udp(config, listener, path, problems);
     let admission = &listener.admission;
     if !admission.access_keys.is_empty() && admission.token != TokenLevel::Decode {
         problems.push(
@@ -112,7 +113,7 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) {
         let place = item_path("upstreams", &names, index);
         let path = format!("{place}.nodes");
         unique(&path, "name", upstream.nodes.iter().map(|node| Some(&node.name)), problems);
-        ports(upstream, &path, problems);
+        protocol::ports(config, upstream, &path, problems);
         if upstream.scheme == Scheme::Http && upstream.tls.is_some() {
             problems.push(
                 Problem::new(format!("{place}.tls"), "scheme http has no TLS")
@@ -122,35 +123,29 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Every node needs the port of the scheme; `path` is the place of the list.
-fn ports(upstream: &UpstreamConfig, path: &str, problems: &mut Vec<Problem>) {
-    let (word, other, example) = match upstream.scheme {
-        Scheme::Http => ("http", Scheme::Https, 8080),
-        Scheme::Https => ("https", Scheme::Http, 8443),
-    };
-    let names: Vec<_> = upstream.nodes.iter().map(|node| Some(node.name.clone())).collect();
-    let lacks = |node: &NodeConfig| node.port(upstream.scheme).is_none();
-    for (index, node) in upstream.nodes.iter().enumerate().filter(|(_, node)| lacks(node)) {
-        let give = format!("give it, such as {example}");
-        let hint = match (node.port(other), other) {
-            (None, _) => give,
-            (Some(_), Scheme::Http) => format!("{give}, or write scheme: http in the upstream"),
-            (Some(_), Scheme::Https) => format!("{give}, or write scheme: https in the upstream"),
-        };
-        let place = format!("{}.ports.{word}", item_path(path, &names, index));
-        problems.push(Problem::new(place, format!("scheme {word} of the upstream needs this port")).hint(hint));
-    }
-}
-
-/// Port 0 is a different port each time, and so never the same address.
+/// Port 0 is a different port each time, and so never the same address; TCP and UDP ports are apart.
 fn addresses(config: &Config, paths: &[String], problems: &mut Vec<Problem>) {
-    let fixed = || config.listeners.iter().map(|l| Some(&l.address).filter(|a| a.port() != 0));
-    unique("listeners", "address", fixed(), problems);
+    let is_udp = |listener: &ListenerConfig| listener.protocol == Protocol::Udp;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let clash = config
+            .listeners
+            .iter()
+            .take(index)
+            .position(|earlier| is_udp(earlier) == is_udp(listener) && earlier.address.overlaps(listener.address));
+        if let Some(first) = clash {
+            let earlier = config.listeners.get(first).map(|l| l.address);
+            let message = match earlier == Some(listener.address) {
+                true => format!("{} is already the address of listeners[{first}]", listener.address),
+                false => format!("{} has a port in common with listeners[{first}]", listener.address),
+            };
+            problems.push(Problem::new(format!("listeners[{index}].address"), message));
+        }
+    }
     let Some(admin) = config.admin.address.filter(|address| address.port() != 0) else {
         return;
     };
-    let same = fixed().zip(paths).find(|(address, _)| *address == Some(&admin));
-    if let Some((_, path)) = same {
+    let clashes = |l: &ListenerConfig| !is_udp(l) && l.address.overlaps(admin.into());
+    if let Some((_, path)) = config.listeners.iter().zip(paths).find(|(listener, _)| clashes(listener)) {
         problems.push(
             Problem::new("admin.address", format!("{admin} is already the address of {path}"))
                 .hint("the admin door needs an address of its own, or off".to_owned()),

@@ -1,7 +1,11 @@
-//! The open-files limit: each connection needs a descriptor, and a second one towards its node.
+//! The open-files limit: each connection needs a descriptor, and a second one towards its node; each flow one.
+
+use crate::config::{Config, Protocol};
 
 /// Descriptors that are in use whatever is served: listeners, logs, the runtime, health checks.
 const BASE: u64 = 256;
+/// Threads that a listener of data has at most where the config says nothing; each has its own sockets.
+const THREADS: u64 = 8;
 
 /// Raises this process's limit as far as it may go; returns the limit then in force.
 pub fn raise_limit() -> std::io::Result<u64> {
@@ -13,7 +17,12 @@ pub fn hard_limit() -> std::io::Result<u64> {
     rlimit::Resource::NOFILE.get_hard()
 }
 
-/// Descriptors that `connections` at once may need.
-pub fn needed(connections: u32) -> u64 {
-    u64::from(connections) * 2 + BASE
+/// Descriptors that a config's maxima may need: two for a connection, one for a flow where there can be any, and one
+/// for each port of data and each thread there.
+pub fn needed(config: &Config) -> u64 {
+    let data = config.listeners.iter().filter(|listener| listener.protocol == Protocol::Udp);
+    let sockets = data.map(|data| u64::from(data.address.ports()) * data.workers.map_or(THREADS, u64::from));
+    let ports: u64 = sockets.sum();
+    let flows = if ports == 0 { 0 } else { u64::from(config.limits.max_udp_flows) };
+    u64::from(config.limits.max_connections) * 2 + flows + ports + BASE
 }

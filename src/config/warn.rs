@@ -1,0 +1,44 @@
+//! What is allowed and still likely to be a mistake: said by `check` and at the start, and no reason to refuse.
+
+use super::error::Problem;
+use super::shape::item_path;
+use super::{Config, Gate, ListenerConfig, Protocol, ProxyProtocol};
+
+/// Every warning, in the order of the listeners.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let names: Vec<_> = config.listeners.iter().map(|l| Some(l.name.clone())).collect();
+    let mut warnings = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let path = item_path("listeners", &names, index);
+        if listener.send_proxy_protocol {
+            warnings.push(
+                Problem::new(format!("{path}.send_proxy_protocol"), "OpenSSH does not understand the PROXY protocol")
+                    .hint("on only for nodes whose SSH server or front takes it".to_owned()),
+            );
+        }
+        let trusts = !listener.trusted_proxies.is_empty() && listener.proxy_protocol == ProxyProtocol::Off;
+        if listener.protocol == Protocol::Tcp && trusts {
+            warnings.push(
+                Problem::new(format!("{path}.trusted_proxies"), "nothing but the PROXY header names a client here")
+                    .hint("write proxy_protocol: accept, or leave trusted_proxies out".to_owned()),
+            );
+        }
+        if let Some(control) = config.listeners.iter().find(|control| is_fronted(control, listener)) {
+            warnings.push(
+                Problem::new(
+                    format!("{path}.gate"),
+                    format!("{} hears from a front who its clients are, and datagrams have no such front", control.name),
+                )
+                .hint("datagrams must come from the address that the PROXY header names, or the gate stays closed; then write gate: off".to_owned()),
+            );
+        }
+    }
+    warnings
+}
+
+/// Whether control connections that open the gate of `data` come through a front.
+fn is_fronted(control: &ListenerConfig, data: &ListenerConfig) -> bool {
+    let gated = data.protocol == Protocol::Udp && data.gate == Gate::ControlConnection;
+    let opens = control.protocol == Protocol::Tcp && control.upstream == data.upstream;
+    gated && opens && control.proxy_protocol == ProxyProtocol::Accept
+}
