@@ -86,6 +86,10 @@ words! {
         NodeBadStart = "node_bad_start",
         /// The node sent a whole file where its rest was asked for.
         NodeIgnoredRange = "node_ignored_range",
+        /// The node sent no SSH banner within `banner_timeout`, and nor did another one.
+        NodeSilent = "node_silent",
+        /// The node closed before its SSH banner, or does not speak SSH.
+        NodeNotSsh = "node_not_ssh",
         /// A trusted front sent no PROXY header, or not in time.
         ProxyProtocol = "proxy_protocol",
         /// Neither side moved a byte for `body_idle`.
@@ -144,6 +148,60 @@ words! {
 }
 
 words! {
+    /// How a control connection ended that had met its node.
+    ControlOutcome {
+        /// Both sides were through.
+        Closed = "closed",
+        /// The client's side broke.
+        ClientLost = "client_lost",
+        /// The node's side broke.
+        NodeLost = "node_lost",
+        /// Nothing moved for `idle`.
+        Idle = "idle",
+        /// The gateway ended before the connection did.
+        Drained = "drained",
+    }
+}
+
+words! {
+    /// How a flow of data ended.
+    FlowOutcome {
+        /// No datagram came for `flow_idle`.
+        Idle = "idle",
+        /// The client's last control connection ended longer than `gate_grace` ago.
+        GateClosed = "gate_closed",
+        /// The gateway ended before the flow did.
+        Drained = "drained",
+    }
+}
+
+words! {
+    /// Why a datagram went nowhere.
+    DropReason {
+        /// Its sender has no control connection here.
+        GateClosed = "gate_closed",
+        /// No node can take the client's data.
+        NoNode = "no_node",
+        /// `max_udp_flows` are open.
+        TooManyFlows = "too_many_flows",
+        /// `max_udp_flows_per_client` are open.
+        TooManyFlowsPerClient = "too_many_flows_per_client",
+        /// It carries nothing.
+        Empty = "empty",
+        /// It is longer than a datagram can be.
+        Truncated = "truncated",
+        /// No socket to the node could be opened.
+        NodeUnreachable = "node_unreachable",
+        /// The kernel had no room for it when it came.
+        ReceiveFull = "receive_full",
+        /// The kernel had no room to send it.
+        SendFull = "send_full",
+        /// The kernel would not send it.
+        SendFailed = "send_failed",
+    }
+}
+
+words! {
     /// What was noticed of a session and let pass.
     Finding {
         /// A download was not as long as announced; a file that grows is legitimate.
@@ -184,6 +242,10 @@ words! {
         Pin = "pin",
         /// The node has the partial files of this client's and user's last session.
         Resume = "resume",
+        /// The client has a live control connection, or live data, on this node.
+        Control = "control",
+        /// Another node than that of the client's live control connection, because that one could not take it.
+        Repin = "repin",
         /// Another node, because the first could not be reached.
         Failover = "failover",
         /// Rendezvous hash of an unknown session (`unknown_session: route`).

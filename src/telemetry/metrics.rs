@@ -8,8 +8,8 @@ use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge
 
 use super::{
     families::{Families, Family},
-    labels::{Direction, Finding, HandshakeResult, Outcome, Reason},
-    series::ListenerMetrics,
+    labels::{ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason},
+    series::{DataMetrics, ListenerMetrics},
 };
 
 /// Seconds; a session may last a night.
@@ -34,6 +34,13 @@ pub struct Metrics {
     bytes: IntCounterVec,
     refusals: IntCounterVec,
     findings: IntCounterVec,
+    controls_finished: IntCounterVec,
+    flows: IntCounterVec,
+    flows_active: IntGaugeVec,
+    flows_finished: IntCounterVec,
+    datagrams: IntCounterVec,
+    dropped: IntCounterVec,
+    icmp_errors: IntCounterVec,
     /// 1 while a node's port passes its checks, else 0.
     pub node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
@@ -94,7 +101,11 @@ impl Metrics {
                 "File requests by whether the node took or gave the file.",
                 &["listener", "outcome"],
             )?,
-            bytes: f.counters("bytes_total", "Body bytes moved for clients.", &["listener", "direction"])?,
+            bytes: f.counters(
+                "bytes_total",
+                "Bytes of bodies, control connections and datagrams moved for clients.",
+                &["listener", "direction"],
+            )?,
             refusals: f.counters(
                 "refusals_total",
                 "Refusals and failures by the word that log and reply carry.",
@@ -104,6 +115,29 @@ impl Metrics {
                 "guard_findings_total",
                 "What was noticed of downloads and let pass.",
                 &["listener", "finding"],
+            )?,
+            controls_finished: f.counters(
+                "control_connections_finished_total",
+                "Control connections that had met their node, by how they ended.",
+                &["listener", "outcome"],
+            )?,
+            flows_active: f.gauges("udp_flows_active", "Flows of data open now.", &["listener"])?,
+            flows: f.counters("udp_flows_total", "Flows of data opened.", &["listener"])?,
+            flows_finished: f.counters(
+                "udp_flows_finished_total",
+                "Flows of data ended, by outcome.",
+                &["listener", "outcome"],
+            )?,
+            datagrams: f.counters("udp_datagrams_total", "Datagrams relayed.", &["listener", "direction"])?,
+            dropped: f.counters(
+                "udp_datagrams_dropped_total",
+                "Datagrams that went nowhere, by reason.",
+                &["listener", "reason"],
+            )?,
+            icmp_errors: f.counters(
+                "udp_icmp_errors_total",
+                "ICMP errors that nodes or the way to them sent back.",
+                &["listener"],
             )?,
             node_up: f.gauges(
                 "node_up",
@@ -151,7 +185,21 @@ impl Metrics {
         &self.families
     }
 
-    /// The series of one listener, all created at 0 so that a rate has something to start from.
+    /// The series of one listener of data, all created at 0.
+    pub fn data(&self, name: &str) -> DataMetrics {
+        let by = |vec: &IntCounterVec, word: &str| vec.with_label_values(&[name, word]);
+        DataMetrics {
+            flows: self.flows.with_label_values(&[name]),
+            active: self.flows_active.with_label_values(&[name]),
+            finished: FlowOutcome::ALL.iter().map(|o| by(&self.flows_finished, o.as_str())).collect(),
+            datagrams: Direction::ALL.iter().map(|d| by(&self.datagrams, d.as_str())).collect(),
+            bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
+            dropped: DropReason::ALL.iter().map(|r| by(&self.dropped, r.as_str())).collect(),
+            icmp_errors: self.icmp_errors.with_label_values(&[name]),
+        }
+    }
+
+    /// The series of one listener of connections, all created at 0 so that a rate has something to start from.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
         let by = |vec: &IntCounterVec, word: &str| vec.with_label_values(&[name, word]);
         ListenerMetrics {
@@ -166,6 +214,7 @@ impl Metrics {
             bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
             findings: Finding::ALL.iter().map(|w| by(&self.findings, w.as_str())).collect(),
             refusals: Reason::ALL.iter().map(|r| by(&self.refusals, r.as_str())).collect(),
+            controls: ControlOutcome::ALL.iter().map(|o| by(&self.controls_finished, o.as_str())).collect(),
             requests: self.requests.clone(),
             sessions_active: self.sessions_active.clone(),
             name: name.to_owned(),

@@ -10,6 +10,9 @@ mod series;
 
 pub use access::{AccessLog, Record};
 pub use families::Family;
-pub use labels::{Direction, Finding, HandshakeResult, HealthResult, Operation, Outcome, PickHow, Reason};
+pub use labels::{
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Operation, Outcome,
+    PickHow, Reason,
+};
 pub use metrics::Metrics;
-pub use series::{ActiveGuard, ListenerMetrics};
+pub use series::{ActiveGuard, DataMetrics, ListenerMetrics};

@@ -2,7 +2,9 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::labels::{Direction, Finding, HandshakeResult, Operation, Outcome, Reason};
+use super::labels::{
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
+};
 
 /// The series of one listener, resolved once.
 #[derive(Debug, Clone)]
@@ -19,6 +21,7 @@ pub struct ListenerMetrics {
     pub(super) bytes: Vec<IntCounter>,
     pub(super) refusals: Vec<IntCounter>,
     pub(super) findings: Vec<IntCounter>,
+    pub(super) controls: Vec<IntCounter>,
     pub(super) requests: IntCounterVec,
     pub(super) sessions_active: IntGaugeVec,
 }
@@ -70,6 +73,53 @@ impl ListenerMetrics {
     /// Counts a refusal or failure.
     pub fn refusal(&self, reason: Reason) {
         self.refusals[reason as usize].inc();
+    }
+
+    /// Counts the end of a control connection that had met its node.
+    pub fn control_finished(&self, outcome: ControlOutcome) {
+        self.controls[outcome as usize].inc();
+    }
+}
+
+/// The series of one listener of data, resolved once.
+#[derive(Debug, Clone)]
+pub struct DataMetrics {
+    pub(super) flows: IntCounter,
+    pub(super) active: IntGauge,
+    pub(super) finished: Vec<IntCounter>,
+    pub(super) datagrams: Vec<IntCounter>,
+    pub(super) bytes: Vec<IntCounter>,
+    pub(super) dropped: Vec<IntCounter>,
+    pub(super) icmp_errors: IntCounter,
+}
+
+impl DataMetrics {
+    /// Counts a flow that was opened.
+    pub fn flow_opened(&self) {
+        self.flows.inc();
+        self.active.inc();
+    }
+
+    /// Counts a flow's end.
+    pub fn flow_finished(&self, outcome: FlowOutcome) {
+        self.active.dec();
+        self.finished[outcome as usize].inc();
+    }
+
+    /// Counts datagrams that were relayed, and their bytes.
+    pub fn relayed(&self, direction: Direction, datagrams: u64, bytes: u64) {
+        self.datagrams[direction as usize].inc_by(datagrams);
+        self.bytes[direction as usize].inc_by(bytes);
+    }
+
+    /// Counts datagrams that went nowhere.
+    pub fn dropped(&self, reason: DropReason, datagrams: u64) {
+        self.dropped[reason as usize].inc_by(datagrams);
+    }
+
+    /// Counts ICMP errors.
+    pub fn icmp_errors(&self, n: u64) {
+        self.icmp_errors.inc_by(n);
     }
 }
 
