@@ -121,7 +121,7 @@ async fn request(
         Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
     };
     let operation = call.operation;
-    let forwarded = forwarded::of(&head, client, door.tls.is_some(), &door.trusted_proxies);
+    let forwarded = forwarded::of(&head, client, door.tls.is_some(), door.fronts.trusted());
     let lacks_length = !call.fetches && head.content_length().is_none();
     let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
     let unfit = if head.has_control() {

@@ -158,9 +158,9 @@ impl ProxyHttp for Carrier {
             let node = exchange.node();
             let pending = match kept {
                 Some(_) => None,
-                None => Some(node.pending().await),
+                None => Some(node.pending(node.fallback_port()).await),
             };
-            match node.address().await {
+            match node.address(node.fallback_port()).await {
                 Ok(address) => {
                     ctx.pending = pending;
                     break address;

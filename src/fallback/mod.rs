@@ -25,18 +25,15 @@ mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use ipnet::IpNet;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{
-        AdmissionConfig, Config, ListenerConfig, PersistentConnection, ProxyProtocol, TimeoutsConfig, UpstreamConfig,
-    },
+    config::{AdmissionConfig, Config, ListenerConfig, PersistentConnection, TimeoutsConfig, UpstreamConfig},
     net::{
         Transport,
         http1::Airlock,
-        proxy_protocol,
+        proxy_protocol::Fronts,
         tcp::{self, Conn},
         tls::{ServerTls, TlsError},
     },
@@ -58,8 +55,7 @@ pub struct Door {
     timeouts: TimeoutsConfig,
     /// None is off.
     slow_node_notice: Option<Duration>,
-    trusted_proxies: Vec<IpNet>,
-    proxy_protocol: ProxyProtocol,
+    fronts: Fronts,
     engine: engine::Engine,
     sessions: Arc<Sessions>,
     metrics: ListenerMetrics,
@@ -87,8 +83,7 @@ impl Door {
             persistence: config.persistence(),
             timeouts: top.timeouts.clone(),
             slow_node_notice: config.slow_node_notice,
-            trusted_proxies: config.trusted_proxies.clone(),
-            proxy_protocol: config.proxy_protocol,
+            fronts: Fronts::new(config),
             sessions,
             metrics: metrics.listener(&config.name),
             drain,
@@ -111,18 +106,15 @@ impl Door {
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let _active = self.metrics.connection();
         let mut conn = Conn::new(stream);
-        let mut client = tcp::canonical(peer);
-        if self.proxy_protocol == ProxyProtocol::Accept && self.is_trusted(client) {
-            let header = timeout(self.timeouts.request_head, proxy_protocol::read(&mut conn)).await;
-            match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(named) => client = named.map_or(client, tcp::canonical),
-                Err(error) => {
-                    self.metrics.refusal(Reason::ProxyProtocol);
-                    tracing::debug!(listener = self.name, reason = %Reason::ProxyProtocol, %error, "No PROXY header.");
-                    return;
-                }
+        let peer = tcp::canonical(peer);
+        let client = match self.fronts.client(&mut conn, peer, self.timeouts.request_head).await {
+            Ok(client) => client,
+            Err(error) => {
+                self.metrics.refusal(Reason::ProxyProtocol);
+                tracing::debug!(listener = self.name, reason = %Reason::ProxyProtocol, %error, "No PROXY header.");
+                return;
             }
-        }
+        };
         let transport = match &self.tls {
             None => Transport::Plain(conn),
             Some(tls) => match tls.accept(conn, self.timeouts.tls_handshake).await {
@@ -134,10 +126,6 @@ impl Door {
             },
         };
         connection::serve(self, Airlock::new(transport), client).await;
-    }
-
-    fn is_trusted(&self, peer: SocketAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&peer.ip()))
     }
 
     fn refuse_handshake(&self, error: &io::Error) {

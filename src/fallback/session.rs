@@ -217,7 +217,12 @@ impl Session {
 
     /// Who wants a node.
     pub fn wish(&self) -> Wish<'_> {
-        Wish { session: self.id().to_bytes(), client: self.opening.client, user: self.opening.user.as_deref() }
+        Wish {
+            port: self.upstream().fallback_port(),
+            session: Some(self.id().to_bytes()),
+            client: self.opening.client,
+            user: self.opening.user.as_deref(),
+        }
     }
 
     /// The upstream that it is carried to.

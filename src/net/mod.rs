@@ -4,6 +4,7 @@ pub mod files;
 pub mod http1;
 pub mod proxy_protocol;
 pub mod splice;
+pub mod ssh;
 pub mod tcp;
 pub mod tls;
 pub mod tls_client;

@@ -5,10 +5,18 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
+use ipnet::IpNet;
 use ppp::{v1, v2};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
+
+use super::tcp;
+use crate::config::{ListenerConfig, ProxyProtocol};
 
 /// The longest line of version 1, CR LF included.
 const MAX_V1: usize = 107;
@@ -16,6 +24,70 @@ const MAX_V1: usize = 107;
 const MAX_V2: usize = 4096;
 /// The fixed part of version 2.
 const FIXED_V2: usize = 16;
+
+/// The fronts of a listener, and whether they name their clients by a header.
+#[derive(Debug)]
+pub struct Fronts {
+    trusted: Vec<IpNet>,
+    accept: bool,
+}
+
+impl Fronts {
+    /// Those that a listener's `trusted_proxies` and `proxy_protocol` say.
+    pub fn new(config: &ListenerConfig) -> Fronts {
+        Fronts { trusted: config.trusted_proxies.clone(), accept: config.proxy_protocol == ProxyProtocol::Accept }
+    }
+
+    /// Their networks.
+    pub fn trusted(&self) -> &[IpNet] {
+        &self.trusted
+    }
+
+    /// Who the client of a new connection is: who connects, or whom a trusted front names within `patience`.
+    ///
+    /// # Errors
+    /// A trusted front sends no header that can be read, or none in time.
+    pub async fn client<S: AsyncRead + Unpin>(
+        &self,
+        stream: &mut S,
+        peer: SocketAddr,
+        patience: Duration,
+    ) -> io::Result<SocketAddr> {
+        if !self.accept || !self.trusted.iter().any(|net| net.contains(&peer.ip())) {
+            return Ok(peer);
+        }
+        let named = timeout(patience, read(stream)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(named.map_or(peer, tcp::canonical))
+    }
+}
+
+/// The header of version 2 that tells a server who its client is.
+pub fn header(client: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let addresses = match (client, to) {
+        (SocketAddr::V4(from), SocketAddr::V4(to)) => {
+            v2::Addresses::from(v2::IPv4::new(*from.ip(), *to.ip(), from.port(), to.port()))
+        }
+        // One family for both: an IPv4 address is written as a mapped one.
+        (from, to) => v2::Addresses::from(v2::IPv6::new(mapped(from.ip()), mapped(to.ip()), from.port(), to.port())),
+    };
+    let header = v2::Builder::with_addresses(v2::Version::Two | v2::Command::Proxy, v2::Protocol::Stream, addresses);
+    // It fails only for a payload of more than 64 KiB.
+    header.build().unwrap_or_default()
+}
+
+/// The header of version 2 of who speaks for itself: a health check.
+pub fn local() -> Vec<u8> {
+    v2::Builder::new(v2::Version::Two | v2::Command::Local, v2::AddressFamily::Unspecified | v2::Protocol::Unspecified)
+        .build()
+        .unwrap_or_default()
+}
+
+fn mapped(ip: IpAddr) -> std::net::Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
 
 /// Reads a header. `None` means that the front speaks for itself (a health check, say).
 pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<SocketAddr>> {
@@ -105,9 +177,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_written_is_read_again_in_either_family() {
+        for (client, to) in [("192.0.2.7:4711", "10.0.0.1:33001"), ("[2001:db8::7]:1", "[::1]:2")] {
+            let mut bytes = header(client.parse().unwrap(), to.parse().unwrap());
+            bytes.extend(b"SSH-");
+            let (read, rest) = read_all(&bytes).await;
+            assert_eq!((read.unwrap().unwrap().to_string().as_str(), rest.as_slice()), (client, b"SSH-".as_slice()));
+        }
+        let mixed = header("192.0.2.7:1".parse().unwrap(), "[::1]:2".parse().unwrap());
+        assert_eq!(read_all(&mixed).await.0.unwrap().map(tcp::canonical), Some("192.0.2.7:1".parse().unwrap()));
+    }
+
+    #[tokio::test]
     async fn a_front_may_speak_for_itself() {
         assert!(read_all(b"PROXY UNKNOWN\r\n").await.0.unwrap().is_none());
         assert!(read_all(&v2_header(0, 0, &[])).await.0.unwrap().is_none());
+        assert_eq!(local(), v2_header(0, 0, &[]));
     }
 
     #[tokio::test]

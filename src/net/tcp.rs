@@ -35,11 +35,19 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Accepted sockets inherit these. Each only tunes; a system that refuses one still serves.
     let _ = socket.set_tcp_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
-    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive());
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Has the system find out whether the other side of a connection is still there. It only tunes.
+pub fn keep_alive(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive());
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20))
 }
 
 /// An IPv4 address that came over an IPv6 socket is the IPv4 address.

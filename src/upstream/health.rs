@@ -1,20 +1,20 @@
 //! Active health checks: one task per node, as long as the config that wants them is the running one.
 //!
-//! A TCP connect, or a GET whose status is expected. The first check runs at once; later ones are
-//! spread by up to a tenth of the interval, so that the nodes of many gateways are not all asked in
-//! the same instant.
+//! Of the fallback's port a TCP connect, or a GET whose status is expected; of the control port an SSH banner. The first
+//! check runs at once; later ones are spread by up to a tenth of the interval, so that the nodes of many gateways are not
+//! all asked in the same instant.
 
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::AbortHandle};
 
 use super::{Upstream, node::Node};
 use crate::{
-    config::{HealthCheckConfig, HttpCheckConfig},
-    net::tls_client::ClientTls,
+    config::{HealthCheckConfig, HttpCheckConfig, NodePort},
+    net::{proxy_protocol, ssh, tls_client::ClientTls},
     telemetry::HealthResult,
 };
 
@@ -23,11 +23,21 @@ use crate::{
 pub struct Checks(Vec<AbortHandle>);
 
 impl Checks {
-    /// Starts a check for each node of the upstream; `tls` is how its nodes are spoken to over TLS.
+    /// Starts a check for each node of the upstream; `tls` is how its nodes are spoken to over TLS, and `proxied`
+    /// whether control connections to them begin with a PROXY header.
     /// Must be called inside a runtime.
-    pub fn start(config: &HealthCheckConfig, upstream: &Upstream, tls: Option<&ClientTls>) -> Checks {
-        let spawn = |node: &Arc<Node>| tokio::spawn(run(node.clone(), config.clone(), tls.cloned())).abort_handle();
-        Checks(upstream.nodes().iter().map(spawn).collect())
+    pub fn start(config: &HealthCheckConfig, upstream: &Upstream, tls: Option<&ClientTls>, proxied: bool) -> Checks {
+        let mut tasks = Vec::new();
+        for node in upstream.nodes() {
+            for port in node.checked() {
+                tasks
+                    .push(tokio::spawn(run(node.clone(), *port, config.clone(), tls.cloned(), proxied)).abort_handle());
+            }
+            if node.checked().is_empty() {
+                tasks.push(tokio::spawn(look_up(node.clone(), config.interval)).abort_handle());
+            }
+        }
+        Checks(tasks)
     }
 }
 
@@ -37,51 +47,75 @@ impl Drop for Checks {
     }
 }
 
-async fn run(node: Arc<Node>, config: HealthCheckConfig, tls: Option<ClientTls>) {
+/// Keeps the addresses of a node known that nothing checks.
+async fn look_up(node: Arc<Node>, interval: Duration) {
     loop {
-        let result = match tokio::time::timeout(config.timeout, check(&node, config.http.as_ref(), tls.as_ref())).await
-        {
+        if let Err(error) = node.resolve().await {
+            tracing::debug!(upstream = node.upstream(), node = node.name(), %error, "A name was not found.");
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+async fn run(node: Arc<Node>, port: NodePort, config: HealthCheckConfig, tls: Option<ClientTls>, proxied: bool) {
+    loop {
+        let checked = check(&node, port, &config, tls.as_ref(), proxied);
+        let result = match tokio::time::timeout(config.timeout, checked).await {
             Ok(result) => result,
             Err(_) => Err("no answer in time".into()),
         };
         let label = if result.is_ok() { HealthResult::Ok } else { HealthResult::Failed };
         node.metrics()
             .health_checks
-            .with_label_values(&[node.upstream(), node.name(), node.port_name(), label.as_str()])
+            .with_label_values(&[node.upstream(), node.name(), port.as_str(), label.as_str()])
             .inc();
         if let Err(error) = &result {
-            tracing::debug!(upstream = node.upstream(), node = node.name(), %error, "Health check failed.");
+            let (upstream, name, port) = (node.upstream(), node.name(), port.as_str());
+            tracing::debug!(upstream, node = name, port, %error, "Health check failed.");
         }
         // The first check decides alone: nobody should wait thresholds for a node's first word.
-        let threshold = match (&result, node.is_known()) {
+        let threshold = match (&result, node.is_port_known(port)) {
             (_, false) => 1,
             (Ok(()), _) => config.healthy_threshold,
             (Err(_), _) => config.unhealthy_threshold,
         };
-        node.judge(result.is_ok(), threshold);
+        node.judge(port, result.is_ok(), threshold);
         tokio::time::sleep(config.interval + jitter(config.interval)).await;
     }
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-async fn check(node: &Node, http: Option<&HttpCheckConfig>, tls: Option<&ClientTls>) -> Result<(), Failed> {
+async fn check(
+    node: &Node,
+    port: NodePort,
+    config: &HealthCheckConfig,
+    tls: Option<&ClientTls>,
+    proxied: bool,
+) -> Result<(), Failed> {
     node.resolve().await?;
-    let stream = TcpStream::connect(node.address().await?).await?;
-    match (http, tls) {
-        (None, _) => Ok(()),
-        (Some(http), None) => get(TokioIo::new(stream), node, http).await,
-        (Some(http), Some(tls)) => get(TokioIo::new(tls.connect(stream, node.host()).await?), node, http).await,
+    let mut stream = TcpStream::connect(node.address(port).await?).await?;
+    if port == NodePort::Tcp && proxied {
+        // Else such a node would wait for it, and show no banner.
+        stream.write_all(&proxy_protocol::local()).await?;
+    }
+    match (port, &config.http, tls) {
+        (NodePort::Tcp, ..) if config.banner => Ok(ssh::read_banner(&mut stream).await.map(drop)?),
+        (NodePort::Tcp | NodePort::Udp, ..) | (_, None, _) => Ok(()),
+        (_, Some(http), None) => get(TokioIo::new(stream), node, port, http).await,
+        (_, Some(http), Some(tls)) => {
+            get(TokioIo::new(tls.connect(stream, node.host()).await?), node, port, http).await
+        }
     }
 }
 
-async fn get<S>(stream: S, node: &Node, http: &HttpCheckConfig) -> Result<(), Failed>
+async fn get<S>(stream: S, node: &Node, port: NodePort, http: &HttpCheckConfig) -> Result<(), Failed>
 where
     S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
 {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(http.path.as_str()).header("host", node.authority()?).body(Empty::<Bytes>::new())?;
+    let request = Request::get(http.path.as_str()).header("host", node.authority(port)?).body(Empty::<Bytes>::new())?;
     let status = sender.send_request(request).await.map(|answer| answer.status().as_u16());
     connection.abort();
     let status = status?;

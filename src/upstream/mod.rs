@@ -2,10 +2,13 @@
 //!
 //! Knows no protocol but the health checks' own, and nothing of limits.
 
+mod clients;
 mod hash;
 mod health;
 mod node;
+mod nominal;
 mod pins;
+mod verdict;
 
 use std::{
     net::IpAddr,
@@ -17,24 +20,30 @@ use std::{
 };
 
 use crate::{
-    config::{AffinityConfig, AffinityKey, Balance, UpstreamConfig, WhenAllDown},
+    config::{AffinityConfig, AffinityKey, Balance, NodePort, UpstreamConfig, WhenAllDown},
     telemetry::{Metrics, PickHow},
 };
 
+use clients::Clients;
 use pins::{PinKind, Pins};
 
+pub use clients::{Client, Place};
 pub use health::Checks;
 pub use node::{Lease, Node, Pending};
+pub use nominal::{Attempt, Control};
 
 /// A named group of nodes.
 #[derive(Debug)]
 pub struct Upstream {
     name: String,
+    fallback: NodePort,
     balance: Balance,
     when_all_down: WhenAllDown,
     nodes: Vec<Arc<Node>>,
     affinity: AffinityConfig,
+    max_pins: u32,
     pins: Arc<Pins>,
+    clients: Arc<Clients>,
     turn: AtomicUsize,
     metrics: Arc<Metrics>,
 }
@@ -42,8 +51,10 @@ pub struct Upstream {
 /// Who a node is wanted for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish<'a> {
-    /// The session's id.
-    pub session: [u8; 16],
+    /// What the node must serve.
+    pub port: NodePort,
+    /// The session's id; the nominal path has none.
+    pub session: Option<[u8; 16]>,
     /// The client's address.
     pub client: IpAddr,
     /// The transfer user, where it is known.
@@ -57,32 +68,51 @@ pub struct NoNode;
 
 impl Upstream {
     /// Builds the group; pins, and health and leases of nodes that `before` has at the same place, go
-    /// on.
-    pub fn build(config: &UpstreamConfig, before: Option<&Upstream>, metrics: &Arc<Metrics>) -> Upstream {
+    /// on. Of the nodes' ports those of `checked` are checked.
+    pub fn build(
+        config: &UpstreamConfig,
+        checked: &[NodePort],
+        before: Option<&Upstream>,
+        metrics: &Arc<Metrics>,
+    ) -> Upstream {
         let nodes: Vec<_> = config
             .nodes
             .iter()
             .map(|node| {
                 let same =
                     before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node)));
-                Arc::new(Node::new(&config.name, config.scheme, node, same.map(Arc::as_ref), metrics.clone()))
+                Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics.clone()))
             })
             .collect();
         Upstream {
             name: config.name.clone(),
+            fallback: config.scheme.port(),
             balance: config.balance,
             when_all_down: config.when_all_down,
             affinity: config.affinity.clone(),
+            max_pins: config.max_pins,
             pins: pins(config.max_pins, before),
+            clients: clients(config.max_pins, before),
             nodes,
             turn: AtomicUsize::new(0),
             metrics: metrics.clone(),
         }
     }
 
+    /// Takes over: from now on its `max_pins` holds for what it shares with the one before.
+    pub fn take_over(&self) {
+        self.pins.resize(self.max_pins);
+        self.clients.resize(self.max_pins);
+    }
+
     /// The configured name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The port of its nodes that the fallback is sent to.
+    pub fn fallback_port(&self) -> NodePort {
+        self.fallback
     }
 
     /// All nodes, in the order of the config.
@@ -97,9 +127,9 @@ impl Upstream {
 
     /// Takes a lease on a node for a new session; `tried` are left out.
     ///
-    /// A pin decides first, if there is one and its node can take the session: the affinity's own,
-    /// then that of an earlier session of this client and user that ended badly, whose partial files
-    /// are on its node. Then the balance decides.
+    /// A pin decides first, if there is one and its node can take the session: that of the client's live control
+    /// connection, then the affinity's own, then that of an earlier session of this client and user that ended badly,
+    /// whose partial files are on its node. Then the balance decides.
     pub fn pick(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
         let lease = match self.pinned(wish, tried) {
             Some(lease) => lease,
@@ -125,29 +155,42 @@ impl Upstream {
 
     fn pinned(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Option<Lease> {
         let (idle, now) = (self.affinity.idle, Instant::now());
-        let key = resume_key(wish);
-        let affinity = self.affinity_key(wish).and_then(|k| self.pins.get(PinKind::Affinity, &[&k], idle, now));
-        let resume = || self.pins.get(PinKind::Resume, &[&key.0, key.1], idle, now);
-        let lease = |name: String| {
-            let is_it = |n: &&Arc<Node>| n.name() == name && n.is_up() && !tried.iter().any(|t| t.name() == name);
-            self.nodes.iter().find(is_it)?.try_lease()
+        let control = || self.control_node(wish.client);
+        let affinity = || {
+            let key = self.affinity_key(wish)?;
+            self.pins.get(PinKind::Affinity, &[&key], idle, now)
         };
-        if let Some(lease) = affinity.and_then(lease) {
-            self.count(PickHow::Pin);
-            return Some(lease);
-        }
-        let lease = resume().and_then(lease)?;
-        self.count(PickHow::Resume);
-        Some(lease)
+        let resume = || {
+            // Only the fallback tells how a session ended.
+            wish.session?;
+            let key = resume_key(wish);
+            self.pins.get(PinKind::Resume, &[&key.0, key.1], idle, now)
+        };
+        let wanted: [(PickHow, &dyn Fn() -> Option<String>); 3] =
+            [(PickHow::Control, &control), (PickHow::Pin, &affinity), (PickHow::Resume, &resume)];
+        wanted.into_iter().find_map(|(how, name)| {
+            let lease = self.lease_by_name(wish, &name()?, tried)?;
+            self.count(how);
+            Some(lease)
+        })
+    }
+
+    /// A lease on the node of this name, if it is up, not tried and has room.
+    fn lease_by_name(&self, wish: Wish<'_>, name: &str, tried: &[Arc<Node>]) -> Option<Lease> {
+        let is_it = |n: &&Arc<Node>| n.name() == name && n.is_up(wish.port) && !tried.iter().any(|t| t.name() == name);
+        self.nodes.iter().find(is_it)?.try_lease()
     }
 
     fn balanced(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
-        let key = self.affinity_key(wish).unwrap_or_else(|| wish.session.to_vec());
+        let key = self.affinity_key(wish).unwrap_or_else(|| match wish.session {
+            Some(session) => session.to_vec(),
+            None => client_key(wish.client),
+        });
         loop {
             let is_free = |n: &&Arc<Node>| n.has_room() && !tried.iter().any(|t| t.name() == n.name());
             let free: Vec<_> = self.nodes.iter().filter(is_free).collect();
-            let up: Vec<_> = free.iter().copied().filter(|n| n.is_up()).collect();
-            let all_down = || self.nodes.iter().all(|n| !n.is_up());
+            let up: Vec<_> = free.iter().copied().filter(|n| n.is_up(wish.port)).collect();
+            let all_down = || self.nodes.iter().all(|n| !n.is_up(wish.port));
             let (node, how) = match self.choose(&key, &up) {
                 Some(node) if tried.is_empty() => (node, PickHow::Balance),
                 Some(node) => (node, PickHow::Failover),
@@ -169,7 +212,7 @@ impl Upstream {
     fn affinity_key(&self, wish: Wish<'_>) -> Option<Vec<u8>> {
         match self.affinity.key {
             AffinityKey::Session => None,
-            AffinityKey::Client => Some(wish.client.to_canonical().to_string().into_bytes()),
+            AffinityKey::Client => Some(client_key(wish.client)),
             AffinityKey::User => wish.user.map(|user| user.as_bytes().to_vec()),
         }
     }
@@ -177,7 +220,7 @@ impl Upstream {
     /// The node that the key's hash names among those that are up: for requests of sessions that
     /// this gateway does not know. Takes no lease on its own account.
     pub fn by_hash(&self, key: &[u8]) -> Result<Lease, NoNode> {
-        let up: Vec<_> = self.nodes.iter().filter(|n| n.is_up()).collect();
+        let up: Vec<_> = self.nodes.iter().filter(|n| n.is_up(n.fallback_port())).collect();
         let node = highest(key, &up).ok_or(NoNode)?;
         self.count(PickHow::Hash);
         Ok(node.lease())
@@ -213,17 +256,19 @@ impl Upstream {
 }
 
 fn pins(max: u32, before: Option<&Upstream>) -> Arc<Pins> {
-    match before {
-        Some(before) => {
-            before.pins.resize(max);
-            before.pins.clone()
-        }
-        None => Arc::new(Pins::new(max)),
-    }
+    before.map_or_else(|| Arc::new(Pins::new(max)), |before| before.pins.clone())
+}
+
+fn clients(max: u32, before: Option<&Upstream>) -> Arc<Clients> {
+    before.map_or_else(|| Arc::new(Clients::new(max)), |before| before.clients.clone())
+}
+
+fn client_key(client: IpAddr) -> Vec<u8> {
+    client.to_canonical().to_string().into_bytes()
 }
 
 fn resume_key(wish: Wish<'_>) -> (Vec<u8>, &[u8]) {
-    (wish.client.to_canonical().to_string().into_bytes(), wish.user.unwrap_or_default().as_bytes())
+    (client_key(wish.client), wish.user.unwrap_or_default().as_bytes())
 }
 
 fn highest<'a>(key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {

@@ -1,41 +1,31 @@
 //! One transfer node: where it is, whether it is up, and what it holds.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::verdict::Verdict;
 use crate::{
-    config::{NodeConfig, Scheme},
+    config::{NodeConfig, NodePort, Scheme, UpstreamConfig},
     telemetry::Metrics,
 };
 
 /// What of a node outlives a reload: its health and the sessions on it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct NodeState {
-    pub(super) health: Mutex<Health>,
+    /// Of the fallback's port and of the control port.
+    verdicts: [Mutex<Verdict>; 2],
     pub(super) sessions: AtomicUsize,
-    addresses: Mutex<Vec<SocketAddr>>,
+    addresses: Mutex<Vec<IpAddr>>,
     turn: AtomicU32,
-}
-
-/// Up or down, with the run of like results that may turn it over.
-#[derive(Debug)]
-pub(super) struct Health {
-    pub(super) up: bool,
-    /// Checks in a row that say the opposite of `up`.
-    pub(super) against: u32,
-    /// Real connects that failed in a row. A connect that succeeds ends this run alone: a node may
-    /// take connections and fail its checks.
-    pub(super) missed: u32,
-    /// Whether any check has ended yet.
-    pub(super) known: bool,
 }
 
 /// A transfer node as the running config has it.
@@ -43,6 +33,8 @@ pub(super) struct Health {
 pub struct Node {
     upstream: String,
     scheme: Scheme,
+    /// The ports whose health matters; others count as up.
+    checked: Vec<NodePort>,
     config: NodeConfig,
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
@@ -51,29 +43,19 @@ pub struct Node {
 
 impl Node {
     pub(super) fn new(
-        upstream: &str,
-        scheme: Scheme,
+        upstream: &UpstreamConfig,
+        checked: &[NodePort],
         config: &NodeConfig,
         before: Option<&Node>,
         metrics: Arc<Metrics>,
     ) -> Node {
-        let state = before.map_or_else(
-            || {
-                Arc::new(NodeState {
-                    health: Mutex::new(Health { up: true, against: 0, missed: 0, known: false }),
-                    sessions: AtomicUsize::new(0),
-                    addresses: Mutex::default(),
-                    turn: AtomicU32::new(0),
-                })
-            },
-            |node| node.state.clone(),
-        );
         let node = Node {
-            upstream: upstream.to_owned(),
-            scheme,
+            upstream: upstream.name.clone(),
+            scheme: upstream.scheme,
+            checked: checked.to_vec(),
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
             config: config.clone(),
-            state,
+            state: before.map_or_else(Arc::default, |node| node.state.clone()),
             metrics,
         };
         node.show();
@@ -91,8 +73,8 @@ impl Node {
     }
 
     /// Host and port as a `Host` field has them.
-    pub(super) fn authority(&self) -> std::io::Result<String> {
-        let (host, port) = (self.host(), self.port()?);
+    pub(super) fn authority(&self, port: NodePort) -> io::Result<String> {
+        let (host, port) = (self.host(), self.port(port)?);
         Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
     }
 
@@ -111,14 +93,26 @@ impl Node {
         self.state.sessions.load(Ordering::Relaxed)
     }
 
-    /// Whether it passes its checks (a node not checked yet counts as up).
-    pub fn is_up(&self) -> bool {
-        self.lock().up
+    /// Whether the port passes its checks (one not checked, or not yet, counts as up). Data has no
+    /// check of its own: it goes by the control port.
+    pub fn is_up(&self, port: NodePort) -> bool {
+        let judge = if port == NodePort::Udp { NodePort::Tcp } else { port };
+        !self.checked.contains(&judge) || self.verdict(port).up
     }
 
-    /// Whether its first check has ended.
+    /// Whether the first check of every port has ended.
     pub fn is_known(&self) -> bool {
-        self.lock().known
+        self.checked.iter().all(|port| self.is_port_known(*port))
+    }
+
+    /// Whether the first check of this port has ended.
+    pub(super) fn is_port_known(&self, port: NodePort) -> bool {
+        self.verdict(port).known
+    }
+
+    /// The ports that are checked.
+    pub(super) fn checked(&self) -> &[NodePort] {
+        &self.checked
     }
 
     /// Whether `max_sessions` leaves room for one more, at this moment.
@@ -131,57 +125,81 @@ impl Node {
         self.scheme == scheme && self.config.host == config.host && self.config.ports == config.ports
     }
 
-    /// The port that the fallback uses, as it is called in the config and in metrics.
-    pub(super) fn port_name(&self) -> &'static str {
-        match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
+    /// Whether another config's node is this one.
+    pub(super) fn is_same(&self, other: &Node) -> bool {
+        self.is_at(other.scheme, &other.config)
+    }
+
+    /// Whether this is its address, or one of those that its name had when it was looked up last.
+    pub(super) fn is_known_at(&self, ip: IpAddr) -> bool {
+        match self.config.host.parse::<IpAddr>() {
+            Ok(own) => own == ip,
+            Err(_) => self.state.addresses.lock().unwrap_or_else(PoisonError::into_inner).contains(&ip),
         }
     }
 
-    /// The port of the scheme; the config's own rules keep it from being absent.
-    fn port(&self) -> std::io::Result<u16> {
-        self.config.port(self.scheme).ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
+    /// A port's number; the config's own rules keep it from being absent.
+    fn port(&self, port: NodePort) -> io::Result<u16> {
+        self.config.port(port).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
-    /// An address to connect to; a name's addresses take turns. Fails when the name has none.
-    pub async fn address(&self) -> std::io::Result<SocketAddr> {
-        if let Ok(ip) = self.config.host.parse() {
-            return Ok(SocketAddr::new(ip, self.port()?));
-        }
-        if let Some(known) = self.known_address() {
-            return Ok(known);
+    /// The port of the fallback.
+    pub fn fallback_port(&self) -> NodePort {
+        self.scheme.port()
+    }
+
+    /// Where to connect to; a name's addresses take turns. Fails when the name has none.
+    pub async fn address(&self, port: NodePort) -> io::Result<SocketAddr> {
+        if let Some(known) = self.known_ip() {
+            return Ok(SocketAddr::new(known, self.port(port)?));
         }
         self.resolve().await?;
-        self.known_address().ok_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())
+        let ip = self.known_ip().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(SocketAddr::new(ip, self.port(port)?))
     }
 
     /// Looks the name up anew; the addresses known before stay when that fails.
-    pub(super) async fn resolve(&self) -> std::io::Result<()> {
-        if self.config.host.parse::<std::net::IpAddr>().is_ok() {
+    pub(super) async fn resolve(&self) -> io::Result<()> {
+        if self.config.host.parse::<IpAddr>().is_ok() {
             return Ok(());
         }
-        let found: Vec<_> = tokio::net::lookup_host((self.config.host.as_str(), self.port()?)).await?.collect();
+        // The port plays no part in looking up a name.
+        let found: Vec<_> = tokio::net::lookup_host((self.config.host.as_str(), 0)).await?.map(|a| a.ip()).collect();
         if !found.is_empty() {
             *self.state.addresses.lock().unwrap_or_else(PoisonError::into_inner) = found;
         }
         Ok(())
     }
 
-    fn known_address(&self) -> Option<SocketAddr> {
+    /// Its address, or that of its name whose turn it is, once the name was looked up.
+    pub fn known_ip(&self) -> Option<IpAddr> {
+        if let Ok(ip) = self.config.host.parse() {
+            return Some(ip);
+        }
         let addresses = self.state.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = self.state.turn.fetch_add(1, Ordering::Relaxed) as usize;
         addresses.get(turn.checked_rem(addresses.len())?).copied()
     }
 
+    /// Where its control connections go, at this IP address of its.
+    pub(super) fn control_address(&self, ip: IpAddr) -> Option<SocketAddr> {
+        Some(SocketAddr::new(ip, self.config.port(NodePort::Tcp)?))
+    }
+
+    /// Where its data goes, at this IP address of its: the port that stands as far from the first one of its range
+    /// as `nth` says.
+    pub fn data_address(&self, ip: IpAddr, nth: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::new(ip, self.config.port(NodePort::Udp)?.checked_add(nth)?))
+    }
+
     /// Waits for one of the `max_pending` places for a connect in the making: the node's accept
     /// queue is short (20 by default), and a connect that overflows it waits a second or more.
-    pub async fn pending(self: &Arc<Self>) -> Pending {
+    pub async fn pending(self: &Arc<Self>, port: NodePort) -> Pending {
         let permit = match &self.pending {
             Some(places) => places.clone().acquire_owned().await.ok(),
             None => None,
         };
-        Pending { node: self.clone(), since: Instant::now(), _permit: permit }
+        Pending { node: self.clone(), port, since: Instant::now(), permit, is_open: false }
     }
 
     /// A lease for one more session, if `max_sessions` leaves room for it.
@@ -200,38 +218,27 @@ impl Node {
         Lease(self.clone())
     }
 
-    /// Takes the result of a real connect into account. It can only mark a node down.
-    fn connect_ended(&self, good: bool) {
-        let mut health = self.lock();
-        health.missed = if good { 0 } else { health.missed + 1 };
-        let down = health.up && health.missed >= PASSIVE_THRESHOLD;
-        drop(health);
-        if down {
-            self.judge(false, 1);
-        }
+    /// Takes the result of a real connect into account. It can only mark a port down.
+    fn connect_ended(&self, port: NodePort, good: bool) {
+        let turned = self.verdict(port).connected(good);
+        self.tell(port, turned);
     }
 
     /// Takes the result of a check into account.
-    pub(super) fn judge(&self, good: bool, threshold: u32) {
-        let mut health = self.lock();
-        health.known = true;
-        if health.up == good {
-            health.against = 0;
+    pub(super) fn judge(&self, port: NodePort, good: bool, threshold: u32) {
+        let turned = self.verdict(port).checked(good, threshold);
+        self.tell(port, turned);
+    }
+
+    fn tell(&self, port: NodePort, turned: bool) {
+        if !turned {
             return;
         }
-        health.against += 1;
-        if health.against < threshold {
-            return;
-        }
-        health.up = good;
-        health.against = 0;
-        health.missed = 0;
-        drop(health);
         self.show();
-        if good {
-            tracing::info!(upstream = self.upstream, node = self.name(), "Node is up.");
+        if self.is_up(port) {
+            tracing::info!(upstream = self.upstream, node = self.name(), port = port.as_str(), "Node is up.");
         } else {
-            tracing::warn!(upstream = self.upstream, node = self.name(), "Node is down.");
+            tracing::warn!(upstream = self.upstream, node = self.name(), port = port.as_str(), "Node is down.");
         }
     }
 
@@ -239,14 +246,22 @@ impl Node {
         &self.metrics
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.state.health.lock().unwrap_or_else(PoisonError::into_inner)
+    fn verdict(&self, port: NodePort) -> MutexGuard<'_, Verdict> {
+        let [fallback, control] = &self.state.verdicts;
+        let verdict = match port {
+            NodePort::Http | NodePort::Https => fallback,
+            NodePort::Tcp | NodePort::Udp => control,
+        };
+        verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn show(&self) {
         let labels = [self.upstream.as_str(), self.name()];
         self.metrics.node_sessions.with_label_values(&labels).set(self.sessions() as i64);
-        self.metrics.node_up.with_label_values(&[labels[0], labels[1], self.port_name()]).set(i64::from(self.is_up()));
+        for port in &self.checked {
+            let up = i64::from(self.is_up(*port));
+            self.metrics.node_up.with_label_values(&[labels[0], labels[1], port.as_str()]).set(up);
+        }
     }
 }
 
@@ -272,27 +287,31 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub struct Pending {
     node: Arc<Node>,
+    port: NodePort,
     since: Instant,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+    is_open: bool,
 }
 
-/// Real connects that must fail in a row until a node counts as down without a check saying so.
-const PASSIVE_THRESHOLD: u32 = 2;
-
 impl Pending {
-    /// The connect succeeded.
-    pub fn connected(self) {
-        let taken: Duration = self.since.elapsed();
-        self.node
-            .metrics
-            .node_connect
-            .with_label_values(&[self.node.upstream.as_str(), self.node.name()])
-            .observe(taken.as_secs_f64());
-        self.node.connect_ended(true);
+    /// The connection is open: from here on it takes no place in the node's queue.
+    pub fn opened(&mut self) {
+        self.permit = None;
+        self.is_open = true;
+        let labels = [self.node.upstream.as_str(), self.node.name()];
+        self.node.metrics.node_connect.with_label_values(&labels).observe(self.since.elapsed().as_secs_f64());
+    }
+
+    /// The node is there.
+    pub fn connected(mut self) {
+        if !self.is_open {
+            self.opened();
+        }
+        self.node.connect_ended(self.port, true);
     }
 
     /// The connect failed: a passive mark, which an active check takes back.
     pub fn failed(self) {
-        self.node.connect_ended(false);
+        self.node.connect_ended(self.port, false);
     }
 }

@@ -3,16 +3,24 @@
 use super::*;
 use crate::config::Config;
 
-fn upstream(balance: &str, nodes: &str) -> Upstream {
+fn config_of(balance: &str, nodes: &str) -> Config {
     let yaml = format!(
         "version: 1\nlisteners: [{{name: l, protocol: http, address: \"127.0.0.1:0\", upstream: u}}]\nupstreams: [{{name: u, balance: {balance}, health_check: {{interval: 1h}}, nodes: [{nodes}]}}]\n"
     );
-    let config = Config::from_yaml(&yaml, std::path::Path::new(".")).unwrap();
-    Upstream::build(&config.upstreams[0], None, &Arc::new(Metrics::new().unwrap()))
+    Config::from_yaml(&yaml, std::path::Path::new(".")).unwrap()
 }
 
-const ANYBODY: Wish<'_> =
-    Wish { session: [7; 16], client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), user: Some("xfer") };
+fn upstream(balance: &str, nodes: &str) -> Upstream {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    Upstream::build(&config_of(balance, nodes).upstreams[0], &[NodePort::Http, NodePort::Tcp], None, &metrics)
+}
+
+const ANYBODY: Wish<'_> = Wish {
+    port: NodePort::Http,
+    session: Some([7; 16]),
+    client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    user: Some("xfer"),
+};
 
 const THREE: &str = "{name: a, host: 127.0.0.1, ports: {http: 1}}, {name: b, host: 127.0.0.1, ports: {http: 2}}, {name: c, host: 127.0.0.1, ports: {http: 3}, weight: 2}";
 
@@ -65,12 +73,12 @@ async fn a_full_node_gets_no_further_session_until_one_ends() {
 async fn two_failed_connects_in_a_row_take_a_node_out_and_a_check_brings_it_back() {
     let u = upstream("least_sessions", "{name: a, host: 127.0.0.1, ports: {http: 1}}");
     let node = u.nodes()[0].clone();
-    node.pending().await.failed();
-    assert!(node.is_up());
-    node.pending().await.failed();
-    assert!(!node.is_up());
+    node.pending(NodePort::Http).await.failed();
+    assert!(node.is_up(NodePort::Http));
+    node.pending(NodePort::Http).await.failed();
+    assert!(!node.is_up(NodePort::Http));
     assert_eq!(u.pick(ANYBODY, &[]).unwrap_err(), NoNode);
-    node.judge(true, 1);
+    node.judge(NodePort::Http, true, 1);
     assert!(u.pick(ANYBODY, &[]).is_ok());
 }
 
@@ -95,9 +103,111 @@ async fn a_pin_yields_to_a_node_that_is_down() {
     let u = upstream("round_robin, affinity: {key: client}", THREE);
     let first = u.pick(ANYBODY, &[]).unwrap();
     assert_eq!(u.pick(ANYBODY, &[]).unwrap().node().name(), first.node().name());
-    first.node().judge(false, 1);
+    first.node().judge(NodePort::Http, false, 1);
     let second = u.pick(ANYBODY, &[]).unwrap();
     assert_ne!(second.node().name(), first.node().name());
-    first.node().judge(true, 1);
+    first.node().judge(NodePort::Http, true, 1);
     assert_eq!(u.pick(ANYBODY, &[]).unwrap().node().name(), second.node().name());
+}
+
+const CONTROL: &str = "{name: a, host: 127.0.0.1, ports: {http: 1, tcp: 4}}, {name: b, host: 127.0.0.1, ports: {http: 2, tcp: 5}}, {name: c, host: 127.0.0.1, ports: {http: 3, tcp: 6}}";
+
+async fn control(u: &Upstream, client: IpAddr) -> Result<Attempt, NoNode> {
+    u.pick_control(client, &mut Vec::new(), std::time::Duration::from_secs(5)).await
+}
+
+fn client(n: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, n])
+}
+
+#[tokio::test]
+async fn control_connections_and_data_and_fallback_of_one_client_meet_on_one_node() {
+    let u = upstream("round_robin", CONTROL);
+    let first = control(&u, client(1)).await.unwrap().met();
+    let wish = Wish { client: client(1), ..ANYBODY };
+    for _ in 0..5 {
+        let again = control(&u, "::ffff:192.0.2.1".parse().unwrap()).await.unwrap().met();
+        assert_eq!(again.node().name(), first.node().name(), "addresses are canonical");
+        assert_eq!(u.client(client(1)).unwrap().place().node.name(), first.node().name());
+        assert_eq!(u.pick_data(client(1)).unwrap().place().node.name(), first.node().name());
+        assert_eq!(u.pick(wish, &[]).unwrap().node().name(), first.node().name());
+    }
+    drop(first);
+    let picks: Vec<_> = (0..3).map(|_| u.pick(wish, &[]).unwrap().node().name().to_owned()).collect();
+    assert!(picks.iter().any(|name| *name != picks[0]), "the pin is gone with the connection: {picks:?}");
+}
+
+#[tokio::test]
+async fn a_pinned_node_that_is_down_is_replaced_and_counted() {
+    let u = upstream("round_robin", CONTROL);
+    let first = control(&u, client(1)).await.unwrap().met();
+    first.node().judge(NodePort::Tcp, false, 1);
+    let second = control(&u, client(1)).await.unwrap().met();
+    assert_ne!(second.node().name(), first.node().name());
+    assert_eq!(u.client(client(1)).unwrap().place().node.name(), second.node().name());
+    let text = String::from_utf8(u.metrics.render()).unwrap();
+    assert!(text.contains("fallgate_node_picks_total{how=\"repin\",upstream=\"u\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_dead_fallback_takes_no_control_port_down_and_the_other_way_round() {
+    let u = upstream("round_robin", CONTROL);
+    for node in u.nodes() {
+        node.judge(NodePort::Http, false, 1);
+    }
+    assert!(u.pick(ANYBODY, &[]).is_err());
+    assert!(control(&u, client(1)).await.is_ok());
+    for node in u.nodes() {
+        node.judge(NodePort::Http, true, 1);
+        node.judge(NodePort::Tcp, false, 1);
+    }
+    assert!(u.pick(ANYBODY, &[]).is_ok());
+    assert!(control(&u, client(1)).await.is_err());
+    assert!(u.pick_data(client(2)).is_err(), "data goes by the control port");
+}
+
+#[tokio::test]
+async fn data_without_a_control_connection_stays_with_its_node_while_it_flows() {
+    let u = upstream("round_robin", CONTROL);
+    let first = u.pick_data(client(1)).unwrap();
+    first.flows().fetch_add(1, Ordering::Relaxed);
+    for _ in 0..5 {
+        assert_eq!(u.pick_data(client(1)).unwrap().place().node.name(), first.place().node.name());
+    }
+    assert_eq!(control(&u, client(1)).await.unwrap().met().node().name(), first.place().node.name());
+}
+
+#[tokio::test]
+async fn the_pin_goes_back_when_the_connection_that_moved_it_ends() {
+    let u = upstream("round_robin", CONTROL);
+    let first = control(&u, client(1)).await.unwrap().met();
+    first.node().judge(NodePort::Tcp, false, 1);
+    let second = control(&u, client(1)).await.unwrap().met();
+    assert_eq!(u.client(client(1)).unwrap().place().node.name(), second.node().name());
+    drop(second);
+    assert_eq!(u.client(client(1)).unwrap().place().node.name(), first.node().name());
+}
+
+#[tokio::test]
+async fn a_node_whose_name_leads_nowhere_is_left_out() {
+    let nodes = "{name: a, host: nowhere.invalid, ports: {tcp: 4}}, {name: b, host: 127.0.0.1, ports: {tcp: 5}}";
+    let config = format!(
+        "version: 1\nlisteners: [{{name: l, protocol: tcp, address: \"127.0.0.1:0\", upstream: u}}]\nupstreams: [{{name: u, balance: round_robin, nodes: [{nodes}]}}]\n"
+    );
+    let config = Config::from_yaml(&config, std::path::Path::new(".")).unwrap();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let u = Upstream::build(&config.upstreams[0], &[NodePort::Tcp], None, &metrics);
+    for last in 1..4 {
+        assert_eq!(control(&u, client(last)).await.unwrap().met().node().name(), "b");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_no_longer_checked_counts_as_up() {
+    let u = upstream("round_robin", CONTROL);
+    u.nodes()[0].judge(NodePort::Tcp, false, 1);
+    assert!(!u.nodes()[0].is_up(NodePort::Tcp) && !u.nodes()[0].is_up(NodePort::Udp));
+    let yaml = config_of("round_robin", CONTROL);
+    let after = Upstream::build(&yaml.upstreams[0], &[NodePort::Http], Some(&u), &u.metrics);
+    assert!(after.nodes()[0].is_up(NodePort::Udp));
 }

@@ -66,7 +66,7 @@ impl Batch {
         let parts = self.data.chunks_exact(ROOM).zip(self.names.iter()).zip(self.controls.iter()).zip(&self.filled);
         parts.take(self.count).map(|(((data, name), control), filled)| {
             let bytes = data.get(..filled.data).unwrap_or(data);
-            let told = cmsg::read(control.0.get(..filled.control).unwrap_or(&control.0));
+            let told = cmsg::told(control.0.get(..filled.control).unwrap_or(&control.0));
             Message {
                 bytes,
                 stride: told.segment.map_or(bytes.len(), |segment| segment.min(bytes.len())),

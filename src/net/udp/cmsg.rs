@@ -16,17 +16,18 @@ const HEADER: usize = WORD + 2 * size_of::<c_int>();
 
 /// What came with a message.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Received {
+pub struct Told {
     /// The local address it was sent to.
-    pub(super) to: Option<IpAddr>,
-    pub(super) ecn: u8,
+    pub to: Option<IpAddr>,
+    /// The congestion marks, two bits.
+    pub ecn: u8,
     /// The size that all its datagrams but the last have, if there are several, in bytes.
-    pub(super) segment: Option<usize>,
+    pub segment: Option<usize>,
 }
 
-/// Reads the control messages the kernel wrote.
-pub(super) fn read(mut control: &[u8]) -> Received {
-    let mut received = Received::default();
+/// Reads the control messages that the kernel wrote beside a message. Of two of a kind the later one holds.
+pub fn told(mut control: &[u8]) -> Told {
+    let mut received = Told::default();
     while let Some((level, kind, data, rest)) = first(control) {
         take(level, kind, data, &mut received);
         control = rest;
@@ -44,7 +45,7 @@ fn first(control: &[u8]) -> Option<(c_int, c_int, &[u8], &[u8])> {
     Some((level, kind, data, rest))
 }
 
-fn take(level: c_int, kind: c_int, data: &[u8], received: &mut Received) {
+fn take(level: c_int, kind: c_int, data: &[u8], received: &mut Told) {
     match (level, kind) {
         // The second of the three fields: the local address, also where the datagram was broadcast.
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {

@@ -6,6 +6,7 @@
 mod address;
 mod batch;
 mod cmsg;
+mod poll;
 mod run;
 mod send;
 mod socket;
@@ -14,6 +15,8 @@ mod sys;
 mod tests;
 
 pub use batch::{Batch, MESSAGES, Message};
+pub use cmsg::{Told, told};
+pub use poll::{Poller, Waker};
 pub use run::{Datagrams, MAX_BYTES, MAX_DATAGRAMS, Run};
 pub use send::{Segmenting, Sent, Unsent, Way, is_icmp};
 pub use socket::{Buffers, UdpSocket};

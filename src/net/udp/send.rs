@@ -65,7 +65,9 @@ pub struct Sent {
 
 /// Whether this is an ICMP error that came for something sent earlier, or a lack of a route.
 pub fn is_icmp(error: &io::Error) -> bool {
-    const ERRORS: [c_int; 8] = [
+    const ERRORS: [c_int; 9] = [
+        // ICMPv6: administratively prohibited, and alike.
+        libc::EACCES,
         libc::ECONNREFUSED,
         libc::EHOSTUNREACH,
         libc::ENETUNREACH,

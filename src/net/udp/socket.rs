@@ -120,6 +120,7 @@ impl UdpSocket {
     ///
     /// Fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when none is there, and on a connected socket with an
     /// ICMP error that an earlier send met ([`is_icmp`](super::is_icmp)); after that one there may be messages.
+    /// Such an error makes the socket not readable: epoll tells it as an error.
     pub fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
         loop {
             match batch.fill(self.as_fd()) {

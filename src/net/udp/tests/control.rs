@@ -13,10 +13,10 @@ fn outgoing(to: &str, from: &str, ecn: u8, segment: Option<u16>) -> Vec<u8> {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let told = cmsg::read(&outgoing("[2001:db8::1]:1", "2001:db8::2", 2, Some(1472)));
+    let told = cmsg::told(&outgoing("[2001:db8::1]:1", "2001:db8::2", 2, Some(1472)));
     assert_eq!(told.to, Some("2001:db8::2".parse::<IpAddr>().unwrap()));
     assert_eq!((told.ecn, told.segment), (2, None));
-    let told = cmsg::read(&outgoing("192.0.2.1:1", "192.0.2.2", 3, None));
+    let told = cmsg::told(&outgoing("192.0.2.1:1", "192.0.2.2", 3, None));
     assert_eq!((told.to, told.ecn), (Some("192.0.2.2".parse::<IpAddr>().unwrap()), 3));
 }
 
@@ -40,7 +40,7 @@ fn an_address_of_another_family_is_none() {
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in vec(any::<u8>(), 0..160)) {
-        cmsg::read(&bytes);
+        cmsg::told(&bytes);
         address::read(&bytes);
     }
 
@@ -55,7 +55,7 @@ proptest! {
             bytes.extend(kind.to_ne_bytes());
             bytes.extend(vec![1; data]);
         }
-        cmsg::read(&bytes);
+        cmsg::told(&bytes);
     }
 
     #[test]
