@@ -1,17 +1,17 @@
 //! fallgate: an edge gateway for Aspera-style file transfer.
 //!
-//! It stands in front of transfer nodes and carries their clients' HTTP(S) fallback. A fallback
-//! session is many requests on many connections, its token travels once, and its client never
-//! retries; so the gateway knows what a session is, admits it by the shape of its token, keeps it on
-//! one node to its end, and lets nothing else through. `docs/protocol.md` tells how the fallback
-//! looks on the wire.
+//! It stands in front of transfer nodes and carries every path of their clients to them. The nominal path is SSH over
+//! TCP for control and UDP for data; both must meet the same node. Where a firewall blocks that, the client falls back
+//! to HTTP(S): a fallback session is many requests on many connections, its token travels once, and its client never
+//! retries; so the gateway knows what a session is, admits it by the shape of its token, keeps it on one node to its
+//! end, and lets nothing else through. `docs/protocol.md` tells how the fallback looks on the wire.
 //!
 //! # Words
 //!
 //! *client* · *node* (a transfer server) · *upstream* (a named group of nodes) · *listener* (a named
 //! bound address) · *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the
 //! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
-//! session_start to session_end, over many connections) · *admission* (the decision by token shape;
+//! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
 //! *limit*, *permit* · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
 //!
@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
-//! doors    fallback   admin   node      node is the guest house: a transfer node and a client for demo and tests
+//! doors    fallback   relay   admin   node      node is the guest house: a transfer node and a client for demo and tests
 //! rules    upstream (which node)   limit (how much)   tunnel (two streams joined)
 //! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
 //! cellar   config (plain data, imports nothing of ours)
@@ -29,9 +29,9 @@
 //! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls in `net` (and in the guest house,
 //! which is a peer and stands for itself), prometheus in
-//! `telemetry`, YAML in `config`. `tests/it/house.rs` reads the source and holds all of it to that.
+//! `telemetry`, YAML in `config`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
-//! # Two stories
+//! # Four stories
 //!
 //! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
@@ -46,6 +46,16 @@
 //! the node says is looked at before the client obeys it (`fallback::guard`). At the session's end one
 //! access record is written ([`telemetry::AccessLog`]).
 //!
+//! **A control connection.** [`relay::ControlDoor`] asks [`upstream`] for a node: that of the client's other live
+//! connections, else by balance. The node must show its SSH banner before the client hears anything; where none does,
+//! the connection is closed at once, for then the client falls back. A [`tunnel`] joins the two. As long as it lives the
+//! client's address is pinned to the node, and the gate of data is open to it.
+//!
+//! **A datagram.** A thread of [`relay::DataListener`] receives a batch. What the flow table (`relay::udp::table`, a pure
+//! core) knows goes out by the flow's own socket to its node, equal datagrams in one segmented send. What it does not
+//! know must pass the gate (`relay::udp::gate`) and the limits; else it is dropped under a word that is counted. The
+//! node's answers leave by the socket, and from the address, that the client spoke to. A reload moves no flow.
+//!
 //! **A reload.** [`config::Config::load`] tells all problems at once, or none. The gateway builds the
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing
 //! has changed; from here nothing can fail. Each listener gets its new door; one that is gone refuses
@@ -59,6 +69,7 @@ pub mod gateway;
 pub mod limit;
 pub mod net;
 pub mod node;
+pub mod relay;
 pub mod telemetry;
 pub mod tunnel;
 pub mod upstream;

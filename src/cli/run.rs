@@ -25,6 +25,9 @@ pub(super) fn run(path: &Path) -> u8 {
     if let Err(error) = files::raise_limit() {
         tracing::warn!(%error, "The open-files limit could not be raised.");
     }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,19 +1,25 @@
 //! All that one config amounts to, sockets apart.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
-use super::parts::Parts;
+use super::{door::Door, parts::Parts};
 use crate::{
-    config::{Config, ListenerConfig, Scheme, UpstreamConfig},
-    fallback::Door,
+    config::{Config, ListenerConfig, NodePort, Protocol, Scheme, UpstreamConfig},
     net::{
         tls::{ServerTls, TlsError},
         tls_client::ClientTls,
     },
     upstream::{Checks, Upstream},
 };
+
+/// A client of the nominal path is remembered at least so long after its last connection and datagram.
+const KEEP_CLIENTS: Duration = Duration::from_mins(1);
 
 /// Why a valid config cannot be built: something that it names is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +55,8 @@ pub enum BuildError {
 pub(super) struct Generation {
     pub(super) config: Config,
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
-    /// By the listener's name, with the token that tells the door to take no new session.
-    pub(super) doors: HashMap<String, (Arc<Door>, CancellationToken)>,
+    /// By the listener's name, with the token that tells the door to take nothing new.
+    pub(super) doors: HashMap<String, (Door, CancellationToken)>,
     /// Only the running config's nodes are checked.
     _checks: Vec<Checks>,
 }
@@ -64,7 +70,8 @@ impl Generation {
             .iter()
             .map(|u| {
                 let old = before.and_then(|b| b.upstreams.get(&u.name));
-                (u.name.clone(), Arc::new(Upstream::build(u, old.map(Arc::as_ref), &parts.metrics)))
+                let checked = checked_ports(&config, u);
+                (u.name.clone(), Arc::new(Upstream::build(u, &checked, old.map(Arc::as_ref), &parts.metrics)))
             })
             .collect();
         let mut doors = HashMap::new();
@@ -74,31 +81,56 @@ impl Generation {
                 BuildError::Upstream { listener: listener.name.clone(), upstream: listener.upstream.clone() }
             })?;
             let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
-            let door = Door::build(listener, &config, upstream, parts.sessions.clone(), &parts.metrics, drain.clone())
+            let door = Door::build(listener, &config, upstream, parts, drain.clone())
                 .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
-            doors.insert(listener.name.clone(), (Arc::new(door), drain));
+            doors.insert(listener.name.clone(), (door, drain));
         }
         let mut checks = Vec::new();
         for upstream in &config.upstreams {
             let tls = node_tls(upstream)?;
             if let Some(built) = upstreams.get(&upstream.name) {
-                checks.push(Checks::start(&upstream.health_check, built, tls.as_ref()));
+                checks.push(Checks::start(&upstream.health_check, built, tls.as_ref(), is_proxied(&config, upstream)));
             }
         }
         Ok(Generation { config, upstreams, doors, _checks: checks })
     }
 
-    /// The token of a listener that stays at its address: connections of all its doors hear of a drain.
+    /// The token of a listener whose socket stays: connections of all its doors hear of a drain.
     fn drain_of(&self, listener: &ListenerConfig) -> Option<CancellationToken> {
-        let stays = |l: &&ListenerConfig| l.name == listener.name && l.address == listener.address;
-        self.config.listeners.iter().find(stays)?;
-        self.doors.get(&listener.name).map(|(_, drain)| drain.clone())
+        let before = self.config.listeners.iter().find(|before| listener.keeps_socket_of(before))?;
+        self.doors.get(&before.name).map(|(_, drain)| drain.clone())
+    }
+
+    /// Lets what outlives a reload go by this config.
+    pub(super) fn take_over(&self) {
+        self.upstreams.values().for_each(|upstream| upstream.take_over());
+    }
+
+    /// Forgets clients of the nominal path that were not heard of for longer than any of its gates stays open.
+    pub(super) fn prune_clients(&self, now: Instant) {
+        let graces = self.config.listeners.iter().map(|listener| listener.gate_grace);
+        let keep = graces.fold(KEEP_CLIENTS, Duration::max);
+        self.upstreams.values().for_each(|upstream| upstream.prune_clients(now, keep));
     }
 
     /// Whether the first check of every node has ended.
     pub(super) fn is_known(&self) -> bool {
         self.upstreams.values().all(|u| u.is_known())
     }
+}
+
+/// The ports of an upstream's nodes whose health matters: those that listeners lead to. Data has no check of its own.
+fn checked_ports(config: &Config, upstream: &UpstreamConfig) -> Vec<NodePort> {
+    let leads =
+        |to: fn(Protocol) -> bool| config.listeners.iter().any(|l| l.upstream == upstream.name && to(l.protocol));
+    let fallback = leads(Protocol::is_fallback).then(|| upstream.scheme.port());
+    let control = leads(|protocol| protocol == Protocol::Tcp).then_some(NodePort::Tcp);
+    fallback.into_iter().chain(control).collect()
+}
+
+/// Whether the nodes' control connections begin with a PROXY header.
+fn is_proxied(config: &Config, upstream: &UpstreamConfig) -> bool {
+    config.listeners.iter().any(|listener| listener.upstream == upstream.name && listener.send_proxy_protocol)
 }
 
 /// Reads everything that the config names.

@@ -1,7 +1,7 @@
-//! The listening sockets and the connections behind them.
+//! The listening sockets and what goes on behind them.
 //!
-//! A socket belongs to an address, not to a config: a listener whose address stays keeps its socket
-//! through every reload and only gets a new door. A listener that goes away refuses new sessions and
+//! A socket belongs to an address, not to a config or a name: a listener whose address stays keeps its socket
+//! through every reload and only gets a new door. A fallback listener that goes away refuses new sessions and
 //! stays open until its running ones are over, because they come back on new connections.
 
 use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -10,8 +10,24 @@ use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BuildError, generation::Generation, parts::Parts};
-use crate::{fallback::Door, limit::ConnectionLimit, net::tcp, telemetry::Reason};
+use super::{
+    BuildError,
+    door::{Door, StreamDoor},
+    generation::Generation,
+    parts::Parts,
+};
+use crate::{
+    config::{ListenAddress, ListenerConfig, Protocol},
+    limit::ConnectionLimit,
+    net::tcp,
+    relay::{DataListener, DataSockets},
+    telemetry::Reason,
+};
+
+/// Connections that are cut get this long to say so.
+const CUT: Duration = Duration::from_secs(1);
+/// How often it is looked whether a listener is through.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Why the gateway does not run, or does not take a new config.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +38,7 @@ pub enum StartError {
         /// The listener.
         listener: String,
         /// Its address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system says.
         source: io::Error,
     },
@@ -44,75 +60,114 @@ pub enum StartError {
 
 /// All open listeners.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(HashMap<String, Listener>);
+pub(super) struct Listeners {
+    /// Those of the running config, by name.
+    open: HashMap<String, Listener>,
+    /// One task for each that the config no longer has, until what began on it is over.
+    gone: TaskTracker,
+    /// Addresses of data that such listeners may still hold, each with what says that it is free.
+    retiring: Vec<(ListenAddress, CancellationToken)>,
+}
 
 #[derive(Debug)]
 struct Listener {
-    /// As configured: port 0 stays 0.
-    configured: SocketAddr,
+    /// As configured when its socket was opened or a door put in last: port 0 stays 0.
+    configured: ListenerConfig,
     bound: SocketAddr,
-    door: Arc<ArcSwap<Door>>,
     drain: CancellationToken,
-    /// Cancelled: the socket closes.
-    stop: CancellationToken,
-    /// Its connections.
-    connections: TaskTracker,
+    open: Open,
+}
+
+#[derive(Debug)]
+enum Open {
+    Stream {
+        door: Arc<ArcSwap<StreamDoor>>,
+        /// Cancelled: the socket closes.
+        stop: CancellationToken,
+        /// Its connections.
+        connections: TaskTracker,
+    },
+    Data(DataListener),
+}
+
+/// A bound socket that nothing has come out of yet.
+enum Socket {
+    Stream(TcpListener, SocketAddr),
+    Data(DataSockets),
 }
 
 /// Sockets that a new config needs, bound but not used yet.
 pub(super) struct Prepared {
     generation: Arc<Generation>,
-    bound: HashMap<String, (TcpListener, SocketAddr)>,
+    bound: HashMap<String, Socket>,
 }
 
 impl Listeners {
     /// Binds what is new in `generation`; on failure nothing has changed.
-    pub(super) fn prepare(&self, generation: &Arc<Generation>, _: &Parts) -> Result<Prepared, StartError> {
+    pub(super) fn prepare(&self, generation: &Arc<Generation>) -> Result<Prepared, StartError> {
         let mut bound = HashMap::new();
-        for listener in &generation.config.listeners {
-            if self.0.get(&listener.name).is_some_and(|l| l.configured == listener.address) {
+        for config in &generation.config.listeners {
+            if self.open.values().any(|open| config.keeps_socket_of(&open.configured)) {
                 continue;
             }
-            let open = || {
-                let socket = tcp::listen(listener.address)?;
-                let address = socket.local_addr()?;
-                Ok((socket, address))
-            };
-            let pair = open().map_err(|source| StartError::Bind {
-                listener: listener.name.clone(),
-                address: listener.address,
+            let opened = if self.is_held(config) { Err(io::ErrorKind::AddrInUse.into()) } else { Socket::open(config) };
+            let socket = opened.map_err(|source| StartError::Bind {
+                listener: config.name.clone(),
+                address: config.address,
                 source,
             })?;
-            bound.insert(listener.name.clone(), pair);
+            bound.insert(config.name.clone(), socket);
         }
         Ok(Prepared { generation: generation.clone(), bound })
     }
 
-    /// The bound addresses, by name.
+    /// The bound addresses, by name; of a range of ports the first.
     pub(super) fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        let mut all: Vec<_> = self.0.iter().map(|(name, l)| (name.clone(), l.bound)).collect();
+        let mut all: Vec<_> = self.open.iter().map(|(name, l)| (name.clone(), l.bound)).collect();
         all.sort();
         all
     }
 
-    /// From now on no listener takes a new session.
-    pub(super) fn stop_sessions(&mut self) {
-        self.0.values().for_each(|l| l.drain.cancel());
+    /// Whether flows may still run on a port of this listener that is not its own to take over. The system would share
+    /// the port, and deal the flows of the one out to the other.
+    fn is_held(&self, config: &ListenerConfig) -> bool {
+        let open = self.open.values().filter(|l| l.configured.protocol == Protocol::Udp).map(|l| l.configured.address);
+        let retiring = self.retiring.iter().filter(|(_, free)| !free.is_cancelled()).map(|(address, _)| *address);
+        config.protocol == Protocol::Udp && open.chain(retiring).any(|held| held.overlaps(config.address))
     }
 
-    /// Closes the sockets and waits for the connections, until the deadline or `hurry`.
-    pub(super) async fn close(self, deadline: Instant, hurry: &CancellationToken) {
-        for listener in self.0.values() {
-            listener.stop.cancel();
-            listener.connections.close();
-        }
-        for listener in self.0.into_values() {
-            tokio::select! {
-                () = listener.connections.wait() => {}
-                () = tokio::time::sleep_until(deadline) => return,
-                () = hurry.cancelled() => return,
+    /// The listener whose socket goes on serving at this place.
+    fn take(&mut self, config: &ListenerConfig) -> Option<Listener> {
+        let is_it = |(_, open): &(&String, &Listener)| config.keeps_socket_of(&open.configured);
+        let name = self.open.iter().find(is_it)?.0.clone();
+        self.open.remove(&name)
+    }
+
+    /// From now on no listener takes a new session, connection or flow.
+    pub(super) fn drain(&mut self) {
+        self.open.values().for_each(Listener::drain);
+    }
+
+    /// Closes the sockets and waits for connections and flows, until the deadline or `hurry`; what is left then is
+    /// cut.
+    pub(super) async fn close(self, deadline: Instant, hurry: &CancellationToken, cut: &CancellationToken) {
+        self.open.values().for_each(Listener::stop);
+        self.gone.close();
+        let all = async {
+            for listener in self.open.values() {
+                listener.is_over().await;
             }
+            self.gone.wait().await;
+        };
+        tokio::pin!(all);
+        tokio::select! {
+            () = &mut all => return,
+            () = tokio::time::sleep_until(deadline) => {}
+            () = hurry.cancelled() => {}
         }
+        cut.cancel();
+        // Those that heard it write their records; the others are gone with the runtime.
+        let _ = tokio::time::timeout(CUT, all).await;
     }
 }
 
@@ -128,56 +183,121 @@ impl Prepared {
             };
             door.show_certificates(&parts.metrics);
             let listener = match self.bound.remove(&config.name) {
-                Some((socket, bound)) => Listener::open(socket, config.address, bound, door, drain, parts),
-                None => {
-                    let Some(kept) = listeners.0.remove(&config.name) else {
-                        continue;
-                    };
-                    // Connections that are open go on with the door they began with.
-                    kept.door.store(door);
-                    kept
-                }
+                Some(socket) => Listener::open(socket, config, door, drain, parts),
+                None => listeners.take(config).map(|kept| kept.with_door(config, door, drain)),
             };
-            next.insert(config.name.clone(), listener);
+            next.extend(listener.map(|listener| (config.name.clone(), listener)));
         }
-        let gone = std::mem::replace(&mut listeners.0, next);
+        let gone = std::mem::replace(&mut listeners.open, next);
         for (name, listener) in gone {
-            listener.drain.cancel();
-            tokio::spawn(retire(name, listener, now, parts.clone()));
+            listener.drain();
+            let free = CancellationToken::new();
+            listeners.retiring.retain(|(_, free)| !free.is_cancelled());
+            if listener.configured.protocol == Protocol::Udp {
+                listeners.retiring.push((listener.configured.address, free.clone()));
+            }
+            let (parts, freed) = (parts.clone(), free.drop_guard());
+            listeners.gone.spawn(async move {
+                retire(name, listener, now, parts).await;
+                drop(freed);
+            });
         }
+    }
+}
+
+impl Socket {
+    fn open(config: &ListenerConfig) -> io::Result<Socket> {
+        if config.protocol == Protocol::Udp {
+            return DataSockets::open(config).map(Socket::Data);
+        }
+        let socket = tcp::listen(config.address.first())?;
+        let bound = socket.local_addr()?;
+        Ok(Socket::Stream(socket, bound))
     }
 }
 
 impl Listener {
+    /// Begins to serve; nothing where socket and door are of different kinds, which the config's own shape excludes.
     fn open(
-        socket: TcpListener,
-        configured: SocketAddr,
-        bound: SocketAddr,
-        door: Arc<Door>,
+        socket: Socket,
+        configured: &ListenerConfig,
+        door: Door,
         drain: CancellationToken,
         parts: &Parts,
-    ) -> Listener {
-        let door = Arc::new(ArcSwap::new(door));
-        let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-        tokio::spawn(accept(socket, door.clone(), parts.connections.clone(), stop.clone(), connections.clone()));
-        Listener { configured, bound, door, drain, stop, connections }
+    ) -> Option<Listener> {
+        let (bound, open) = match (socket, door) {
+            (Socket::Stream(socket, bound), Door::Stream(door)) => {
+                let door = Arc::new(ArcSwap::from_pointee(door));
+                let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
+                let limit = parts.connections.clone();
+                tokio::spawn(accept(socket, door.clone(), limit, stop.clone(), connections.clone()));
+                (bound, Open::Stream { door, stop, connections })
+            }
+            (Socket::Data(sockets), Door::Data(door)) => {
+                (sockets.bound(), Open::Data(DataListener::start(sockets, door)))
+            }
+            _ => return None,
+        };
+        Some(Listener { configured: configured.clone(), bound, drain, open })
+    }
+
+    /// The same listener with a new door, and perhaps a new name. Connections and flows that are open go on with the
+    /// door they began with.
+    fn with_door(mut self, configured: &ListenerConfig, new: Door, drain: CancellationToken) -> Listener {
+        match (&self.open, new) {
+            (Open::Stream { door, .. }, Door::Stream(new)) => door.store(Arc::new(new)),
+            (Open::Data(data), Door::Data(new)) => data.set_door(new),
+            _ => {}
+        }
+        (self.configured, self.drain) = (configured.clone(), drain);
+        self
+    }
+
+    fn drain(&self) {
+        self.drain.cancel();
+        if let Open::Data(data) = &self.open {
+            data.drain();
+        }
+    }
+
+    fn stop(&self) {
+        if let Open::Stream { stop, connections, .. } = &self.open {
+            stop.cancel();
+            connections.close();
+        }
+    }
+
+    /// Waits until nothing is open any more.
+    async fn is_over(&self) {
+        match &self.open {
+            Open::Stream { connections, .. } => connections.wait().await,
+            Open::Data(data) => {
+                while data.flows() > 0 {
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
     }
 }
 
-/// A listener that the config no longer has: open until its sessions are over.
+/// A listener that the config no longer has: open until what began on it is over.
 async fn retire(name: String, listener: Listener, gone: std::time::Instant, parts: Arc<Parts>) {
     while parts.sessions.count_until(&name, gone) > 0 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(LOOK).await;
     }
-    listener.stop.cancel();
-    listener.connections.close();
-    listener.connections.wait().await;
+    listener.stop();
+    // Its connections hear of the cut themselves; flows end with the listener.
+    let cut = match listener.open {
+        Open::Stream { .. } => CancellationToken::new(),
+        Open::Data(_) => parts.control.cut.clone(),
+    };
+    cut.run_until_cancelled(listener.is_over()).await;
     tracing::info!(listener = name, "Listener is closed.");
 }
 
 async fn accept(
     socket: TcpListener,
-    door: Arc<ArcSwap<Door>>,
+    door: Arc<ArcSwap<StreamDoor>>,
     limit: ConnectionLimit,
     stop: CancellationToken,
     connections: TaskTracker,
@@ -189,7 +309,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let door = door.load_full();
+                let door = StreamDoor::clone(&door.load());
                 let Some(permit) = limit.try_acquire() else {
                     door.metrics().refusal(Reason::TooManyConnections);
                     continue;

@@ -3,6 +3,7 @@
 //! A reload builds the whole new `generation` aside and binds what is new before anything of the
 //! old one is touched, so a config that cannot run changes nothing.
 
+mod door;
 mod generation;
 mod listeners;
 mod parts;
@@ -21,9 +22,17 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::{generation::Generation, listeners::Listeners, parts::Parts};
-use crate::{admin, config::Config, fallback, telemetry::logging::LevelHandle};
+use crate::{
+    admin,
+    config::{Config, ListenerConfig, Protocol},
+    fallback,
+    telemetry::logging::LevelHandle,
+};
 
 pub use self::{generation::BuildError, listeners::StartError};
+
+/// How often clients are forgotten that were not heard of.
+const PRUNE: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -60,6 +69,10 @@ impl admin::Ready for Readiness {
 }
 
 impl Readiness {
+    fn generation(&self) -> Option<Arc<Generation>> {
+        self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     fn set(&self, generation: Arc<Generation>) {
         *self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(generation);
     }
@@ -76,23 +89,24 @@ impl Gateway {
         let parts = Arc::new(Parts::new(&config)?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
         let mut listeners = Listeners::default();
-        listeners.prepare(&generation, &parts)?.commit(&mut listeners, &parts);
+        listeners.prepare(&generation)?.commit(&mut listeners, &parts);
         let readiness = Arc::new(Readiness::default());
         readiness.set(generation.clone());
         let admin =
             match generation.config.admin.address {
                 None => None,
-                Some(address) => Some(
-                    admin::start(address, parts.metrics.clone(), readiness.clone())
-                        .map_err(|source| StartError::Bind { listener: "admin".into(), address, source })?,
-                ),
+                Some(address) => {
+                    Some(admin::start(address, parts.metrics.clone(), readiness.clone()).map_err(|source| {
+                        StartError::Bind { listener: "admin".into(), address: address.into(), source }
+                    })?)
+                }
             };
         parts.metrics.config_generation.set(1);
         parts.metrics.config_last_reload_success.set(1);
         parts.metrics.config_last_reload_timestamp.set(unix_now());
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
-        let tasks = vec![tokio::spawn(sweep).abort_handle()];
+        let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(readiness.clone())).abort_handle()];
         Ok(Gateway {
             parts,
             current: ArcSwap::new(generation),
@@ -140,14 +154,16 @@ impl Gateway {
         let mut listeners = self.listeners.lock().await;
         let before = self.current.load_full();
         let generation = Arc::new(Generation::build(config, &self.parts, Some(&before))?);
-        let prepared = listeners.prepare(&generation, &self.parts)?;
+        let prepared = listeners.prepare(&generation)?;
         // Nothing has changed until here, and nothing can fail from here on.
         let (old, new) = (&before.config, &generation.config);
         let kept = [
             (old.admin != new.admin).then_some("admin.address"),
             (old.access_log != new.access_log).then_some("access_log"),
+            sockets_differ(old, new).then_some("workers, receive_buffer"),
         ];
         prepared.commit(&mut listeners, &self.parts);
+        generation.take_over();
         self.parts.apply(new);
         if let Some(level) = &self.level {
             level.set(new.log.level);
@@ -178,7 +194,7 @@ impl Gateway {
             () = hurry.cancelled() => {}
         }
         let mut listeners = self.listeners.into_inner();
-        listeners.stop_sessions();
+        listeners.drain();
         let deadline = tokio::time::Instant::now() + timeouts.drain;
         let mut told = Instant::now();
         loop {
@@ -196,12 +212,31 @@ impl Gateway {
                 () = hurry.cancelled() => break,
             }
         }
-        listeners.close(deadline, &hurry).await;
+        listeners.close(deadline, &hurry, &self.parts.control.cut).await;
         self.parts.sessions.finish_all();
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
         let log = self.parts.access_log.clone();
         let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+    }
+}
+
+/// Whether a listener of data would have other sockets: an address keeps those it has, so that no flow changes threads.
+fn sockets_differ(old: &Config, new: &Config) -> bool {
+    let same_place = |a: &ListenerConfig, b: &ListenerConfig| b.protocol == Protocol::Udp && b.keeps_socket_of(a);
+    let differs = |a: &ListenerConfig, b: &ListenerConfig| {
+        same_place(a, b) && (a.workers, a.receive_buffer) != (b.workers, b.receive_buffer)
+    };
+    old.listeners.iter().any(|a| new.listeners.iter().any(|b| differs(a, b)))
+}
+
+/// Has the running generation forget clients, for as long as the gateway lives.
+async fn prune(current: Arc<Readiness>) {
+    loop {
+        tokio::time::sleep(PRUNE).await;
+        if let Some(generation) = current.generation() {
+            generation.prune_clients(Instant::now());
+        }
     }
 }
 

@@ -8,13 +8,22 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::StartError;
 use crate::{
     config::Config,
     fallback::Sessions,
-    limit::ConnectionLimit,
+    limit::{ConnectionLimit, FlowLimit},
+    relay,
     telemetry::{AccessLog, Metrics},
+    tunnel::PipePool,
 };
+
+/// Pipes of control connections that move bulk at the same time; further ones copy.
+const PIPES: usize = 64;
+/// What a pipe holds, in bytes, where the system allows it.
+const PIPE_ROOM: usize = 1024 * 1024;
 
 /// Shared by all generations.
 #[derive(Debug)]
@@ -23,6 +32,8 @@ pub(super) struct Parts {
     pub(super) access_log: AccessLog,
     pub(super) sessions: Arc<Sessions>,
     pub(super) connections: ConnectionLimit,
+    pub(super) flows: FlowLimit,
+    pub(super) control: relay::control::Shared,
     pub(super) session_idle: LiveDuration,
 }
 
@@ -34,14 +45,21 @@ impl Parts {
         Ok(Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone())),
-            access_log,
             connections: ConnectionLimit::new(config.limits.max_connections),
+            flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
+            control: relay::control::Shared {
+                pipes: PipePool::new(PIPES, PIPE_ROOM),
+                access_log: access_log.clone(),
+                cut: CancellationToken::new(),
+            },
+            access_log,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
         })
     }
 
     pub(super) fn apply(&self, config: &Config) {
         self.connections.set_max(config.limits.max_connections);
+        self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
         self.session_idle.set(config.timeouts.session_idle);
     }
 }

@@ -1,0 +1,85 @@
+//! The kinds of door there can be behind a listener.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::parts::Parts;
+use crate::{
+    config::{Config, ListenerConfig, Protocol, UpstreamConfig},
+    fallback,
+    net::tls::TlsError,
+    relay::{ControlDoor, DataDoor},
+    telemetry::{ListenerMetrics, Metrics},
+    upstream::Upstream,
+};
+
+/// What serves a listener.
+#[derive(Debug, Clone)]
+pub(super) enum Door {
+    /// It takes connections.
+    Stream(StreamDoor),
+    /// It takes datagrams.
+    Data(Arc<DataDoor>),
+}
+
+/// What serves connections.
+#[derive(Debug, Clone)]
+pub(super) enum StreamDoor {
+    Fallback(Arc<fallback::Door>),
+    Control(Arc<ControlDoor>),
+}
+
+impl Door {
+    /// Exports when the certificates end that are now served.
+    pub(super) fn show_certificates(&self, metrics: &Metrics) {
+        if let Door::Stream(StreamDoor::Fallback(door)) = self {
+            door.show_certificates(metrics);
+        }
+    }
+
+    /// Builds the door of a listener; reads its certificates, opens no socket.
+    pub(super) fn build(
+        config: &ListenerConfig,
+        top: &Config,
+        upstream: (&UpstreamConfig, Arc<Upstream>),
+        parts: &Parts,
+        drain: CancellationToken,
+    ) -> Result<Door, TlsError> {
+        Ok(match config.protocol {
+            Protocol::Https | Protocol::Http => {
+                let sessions = parts.sessions.clone();
+                let door = fallback::Door::build(config, top, upstream, sessions, &parts.metrics, drain)?;
+                Door::Stream(StreamDoor::Fallback(Arc::new(door)))
+            }
+            Protocol::Tcp => {
+                let shared = parts.control.clone();
+                let door = ControlDoor::build(config, top, upstream.1, &parts.metrics, shared, drain);
+                Door::Stream(StreamDoor::Control(Arc::new(door)))
+            }
+            Protocol::Udp => {
+                let log = parts.access_log.clone();
+                Door::Data(Arc::new(DataDoor::build(config, upstream.1, parts.flows.clone(), &parts.metrics, log)))
+            }
+        })
+    }
+}
+
+impl StreamDoor {
+    /// The listener's series.
+    pub(super) fn metrics(&self) -> &ListenerMetrics {
+        match self {
+            StreamDoor::Fallback(door) => door.metrics(),
+            StreamDoor::Control(door) => door.metrics(),
+        }
+    }
+
+    /// Serves one accepted connection to its end.
+    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        match self {
+            StreamDoor::Fallback(door) => door.serve(stream, peer).await,
+            StreamDoor::Control(door) => door.serve(stream, peer).await,
+        }
+    }
+}

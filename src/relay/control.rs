@@ -1,0 +1,276 @@
+//! Control connections: SSH from the client to a node, relayed and never ended.
+//!
+//! The client falls back to HTTP at once when this port refuses or closes, and hangs for ever when it accepts and stays
+//! silent (docs/protocol.md, "Around the fallback"). So a node must show its banner before the client hears anything, and
+//! where no node does the connection is closed.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{self, MissedTickBehavior, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::record::Told;
+use crate::{
+    config::{Config, ListenerConfig, NodePort},
+    net::{
+        proxy_protocol::{self, Fronts},
+        ssh::{self, NoBanner},
+        tcp,
+    },
+    telemetry::{AccessLog, ControlOutcome, Direction, ListenerMetrics, Metrics, Outcome, Reason},
+    tunnel::{self, Counts, PipePool, Terms, Why},
+    upstream::{Attempt, Control, Upstream},
+};
+
+/// How often the bytes of a running connection are counted.
+const COUNTED: Duration = Duration::from_secs(5);
+/// Nodes are tried for no longer than this many times `banner_timeout`.
+const TRIES: u32 = 3;
+
+/// What the doors of all generations share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Pipes for bulk.
+    pub pipes: PipePool,
+    /// Where the record of each connection goes.
+    pub access_log: AccessLog,
+    /// Cancelled: every connection is cut.
+    pub cut: CancellationToken,
+}
+
+/// What a listener of control connections of one config generation does with one.
+#[derive(Debug)]
+pub struct ControlDoor {
+    name: String,
+    upstream: Arc<Upstream>,
+    fronts: Fronts,
+    head_timeout: Duration,
+    banner_timeout: Duration,
+    idle: Duration,
+    send_proxy_protocol: bool,
+    metrics: ListenerMetrics,
+    shared: Shared,
+    drain: CancellationToken,
+}
+
+/// A connection that a node has answered.
+struct Met {
+    control: Control,
+    node: TcpStream,
+    /// The banner, with what came before and behind it.
+    banner: Bytes,
+}
+
+impl ControlDoor {
+    /// Builds the door of a listener; opens no socket. New connections are refused once `drain` is cancelled.
+    pub fn build(
+        config: &ListenerConfig,
+        top: &Config,
+        upstream: Arc<Upstream>,
+        metrics: &Metrics,
+        shared: Shared,
+        drain: CancellationToken,
+    ) -> ControlDoor {
+        ControlDoor {
+            name: config.name.clone(),
+            upstream,
+            fronts: Fronts::new(config),
+            head_timeout: top.timeouts.request_head,
+            banner_timeout: config.banner_timeout,
+            idle: config.idle,
+            send_proxy_protocol: config.send_proxy_protocol,
+            metrics: metrics.listener(&config.name),
+            shared,
+            drain,
+        }
+    }
+
+    /// The listener's series.
+    pub fn metrics(&self) -> &ListenerMetrics {
+        &self.metrics
+    }
+
+    /// Serves one accepted connection to its end.
+    pub async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+        let _active = self.metrics.connection();
+        let (peer, begin) = (tcp::canonical(peer), Instant::now());
+        let client = match self.fronts.client(&mut stream, peer, self.head_timeout).await {
+            Ok(client) => client,
+            Err(error) => {
+                self.metrics.refusal(Reason::ProxyProtocol);
+                tracing::debug!(listener = self.name, reason = %Reason::ProxyProtocol, %error, "No PROXY header.");
+                return;
+            }
+        };
+        let to = stream.local_addr().map_or(client, tcp::canonical);
+        let met = self.shared.cut.run_until_cancelled(self.meet(client, to)).await;
+        let met = match met.unwrap_or(Err(Reason::Draining)) {
+            Ok(met) => met,
+            Err(reason) => return self.refuse(client, reason, begin),
+        };
+        self.carry(stream, client, met, begin).await;
+    }
+
+    /// Finds a node that answers with its banner.
+    async fn meet(&self, client: SocketAddr, to: SocketAddr) -> Result<Met, Reason> {
+        if self.drain.is_cancelled() {
+            return Err(Reason::Draining);
+        }
+        let deadline = time::Instant::now() + self.banner_timeout * TRIES;
+        let (mut tried, mut reason) = (Vec::new(), Reason::NoNode);
+        loop {
+            let left = deadline.saturating_duration_since(time::Instant::now());
+            let Ok(attempt) = self.upstream.pick_control(client.ip(), &mut tried, left.min(self.banner_timeout)).await
+            else {
+                return Err(reason);
+            };
+            let node = attempt.node().clone();
+            match timeout_at(deadline, self.greet(&attempt, client, to)).await {
+                Ok(Ok((stream, banner))) => return Ok(Met { control: attempt.met(), node: stream, banner }),
+                Ok(Err(why)) => reason = why,
+                Err(_) => return Err(reason),
+            }
+            tried.push(node);
+        }
+    }
+
+    /// Connects to the node and waits for its banner.
+    async fn greet(&self, attempt: &Attempt, client: SocketAddr, to: SocketAddr) -> Result<(TcpStream, Bytes), Reason> {
+        let node = attempt.node();
+        let Ok(mut pending) = timeout(self.banner_timeout, node.pending(NodePort::Tcp)).await else {
+            return Err(Reason::NodeUnreachable);
+        };
+        // While we waited for a place others may have found it down.
+        if !node.is_up(NodePort::Tcp) && !attempt.is_last_resort() {
+            return Err(Reason::NodeUnreachable);
+        }
+        let mut has_connected = false;
+        let greeting = async {
+            let address = attempt.address().ok_or(NoBanner::Closed(None))?;
+            let mut stream = TcpStream::connect(address).await.map_err(|error| NoBanner::Closed(Some(error)))?;
+            has_connected = true;
+            pending.opened();
+            tcp::keep_alive(&stream);
+            if self.send_proxy_protocol {
+                let header = proxy_protocol::header(client, to);
+                stream.write_all(&header).await.map_err(|error| NoBanner::Closed(Some(error)))?;
+            }
+            let banner = ssh::read_banner(&mut stream).await?;
+            Ok::<_, NoBanner>((stream, Bytes::from(banner)))
+        };
+        let greeted = timeout(self.banner_timeout, greeting).await;
+        let (reason, error): (Reason, Box<dyn std::error::Error>) = match greeted {
+            Ok(Ok(met)) => {
+                pending.connected();
+                return Ok(met);
+            }
+            // A server that sheds load closes early; that alone does not take the node down, its checks may.
+            Ok(Err(error)) if has_connected => {
+                drop(pending);
+                (Reason::NodeNotSsh, error.into())
+            }
+            Ok(Err(error)) => {
+                // Out of descriptors or ports is our own trouble, not the node's.
+                if error.is_of_the_far_side() {
+                    pending.failed();
+                }
+                (Reason::NodeUnreachable, error.into())
+            }
+            Err(late) => {
+                pending.failed();
+                (if has_connected { Reason::NodeSilent } else { Reason::NodeUnreachable }, late.into())
+            }
+        };
+        let (upstream, name) = (node.upstream(), node.name());
+        tracing::warn!(listener = self.name, upstream, node = name, %reason, %error, "A node did not answer.");
+        Err(reason)
+    }
+
+    /// Relays until both sides are through.
+    async fn carry(&self, stream: TcpStream, client: SocketAddr, met: Met, begin: Instant) {
+        let Met { control, node, banner } = met;
+        let known = control.client().clone();
+        let counts = Arc::<Counts>::default();
+        let terms = Terms {
+            elsewhere: Some(Arc::new(move || Some(known.last_data().into()))),
+            cancel: self.shared.cut.clone(),
+            counts: counts.clone(),
+            pipes: Some(self.shared.pipes.clone()),
+            first_to_client: banner,
+            ..Terms::new(self.idle)
+        };
+        let end = self.counted(&counts, tunnel::join(stream, node, terms)).await;
+        let outcome = match end.why {
+            Why::Closed => ControlOutcome::Closed,
+            Why::Idle => ControlOutcome::Idle,
+            Why::ClientLost => ControlOutcome::ClientLost,
+            Why::NodeLost => ControlOutcome::NodeLost,
+            Why::Cancelled => ControlOutcome::Drained,
+        };
+        self.metrics.control_finished(outcome);
+        self.tell(client, Some(&control), outcome.as_str(), None, &counts, begin);
+    }
+
+    /// Waits for `running`, and counts what it moves as it goes.
+    async fn counted<T>(&self, counts: &Counts, running: impl Future<Output = T>) -> T {
+        let mut told = (0, 0);
+        let mut count = || {
+            let now = (counts.upload(), counts.download());
+            self.metrics.bytes(Direction::Upload, now.0 - told.0);
+            self.metrics.bytes(Direction::Download, now.1 - told.1);
+            told = now;
+        };
+        let mut tick = time::interval(COUNTED);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(running);
+        let end = loop {
+            tokio::select! {
+                end = &mut running => break end,
+                _ = tick.tick() => count(),
+            }
+        };
+        count();
+        end
+    }
+
+    /// Closes at once, so that the client falls back.
+    fn refuse(&self, client: SocketAddr, reason: Reason, begin: Instant) {
+        self.metrics.refusal(reason);
+        tracing::info!(listener = self.name, client = %client.ip(), %reason, "A control connection is refused.");
+        self.tell(client, None, Outcome::Refused.as_str(), Some(reason), &Counts::default(), begin);
+    }
+
+    fn tell(
+        &self,
+        client: SocketAddr,
+        control: Option<&Control>,
+        outcome: &'static str,
+        reason: Option<Reason>,
+        counts: &Counts,
+        begin: Instant,
+    ) {
+        let told = Told {
+            kind: "control",
+            listener: &self.name,
+            client: client.ip(),
+            client_port: client.port(),
+            upstream: self.upstream.name(),
+            node: control.map(|control| control.node().name()),
+            outcome,
+            reason,
+            uploaded: counts.upload(),
+            downloaded: counts.download(),
+            lasted: begin.elapsed(),
+        };
+        self.shared.access_log.write(&told.record());
+    }
+}

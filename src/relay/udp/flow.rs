@@ -1,0 +1,56 @@
+//! One flow: a client address and its own socket to the node.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{DataDoor, table::Ended};
+use crate::{
+    net::udp::{Segmenting, UdpSocket},
+    relay::record::Told,
+    telemetry::DropReason,
+    upstream::Client,
+};
+
+/// What a flow holds.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) socket: UdpSocket,
+    /// The door that it began with: its end is counted and told under that one's names.
+    pub(super) door: Arc<DataDoor>,
+    /// Who it belongs to: says when the gate closes, and hears that data moves.
+    pub(super) client: Arc<Client>,
+    /// The name of its node; it stays there though the client's pin may move.
+    pub(super) node: String,
+    pub(super) up: Way,
+    pub(super) down: Way,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    pub(super) segmenting: Segmenting,
+    pub(super) bytes: u64,
+}
+
+/// Writes the record of a flow that has ended and counts its end, with what the kernel threw away of it.
+pub(super) fn tell(ended: &Ended<Flow>, now: u64) {
+    let Ended { key, held, began, why, .. } = ended;
+    let door = &held.door;
+    door.metrics.flow_finished(*why);
+    if let Ok(lost @ 1..) = held.socket.lost() {
+        door.metrics.dropped(DropReason::ReceiveFull, lost.into());
+    }
+    let told = Told {
+        kind: "flow",
+        listener: &door.name,
+        client: key.client.ip(),
+        client_port: key.client.port(),
+        upstream: door.upstream.name(),
+        node: Some(&held.node),
+        outcome: why.as_str(),
+        reason: None,
+        uploaded: held.up.bytes,
+        downloaded: held.down.bytes,
+        lasted: Duration::from_millis(now.saturating_sub(*began)),
+    };
+    door.access_log.write(&told.record());
+}

@@ -1,0 +1,59 @@
+//! Data of the nominal path: datagrams, each flow to the node of its client.
+//!
+//! `listener` holds the sockets and threads of an address; a thread is a `worker`, which owns a socket, its flows
+//! (`table`, a pure core) and their sockets to the nodes (`flow`), and shares neither lock nor memory with the others
+//! while datagrams move. `gate` says who is let in and where to.
+
+mod flow;
+mod gate;
+mod listener;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::{Gate, ListenerConfig},
+    limit::FlowLimit,
+    telemetry::{AccessLog, DataMetrics, Metrics},
+    upstream::Upstream,
+};
+
+pub use listener::{DataListener, DataSockets};
+
+/// What a listener of data of one config generation does with a datagram.
+#[derive(Debug)]
+pub struct DataDoor {
+    name: String,
+    gate: Gate,
+    gate_grace: Duration,
+    flow_idle: Duration,
+    upstream: Arc<Upstream>,
+    limit: FlowLimit,
+    metrics: DataMetrics,
+    access_log: AccessLog,
+}
+
+impl DataDoor {
+    /// Builds the door of a listener; opens no socket.
+    pub fn build(
+        config: &ListenerConfig,
+        upstream: Arc<Upstream>,
+        limit: FlowLimit,
+        metrics: &Metrics,
+        access_log: AccessLog,
+    ) -> DataDoor {
+        DataDoor {
+            name: config.name.clone(),
+            gate: config.gate,
+            gate_grace: config.gate_grace,
+            flow_idle: config.flow_idle,
+            upstream,
+            limit,
+            metrics: metrics.data(&config.name),
+            access_log,
+        }
+    }
+}
