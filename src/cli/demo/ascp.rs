@@ -12,10 +12,10 @@ use super::{
 /// Sends the demo's folder with the client of `$ASCP` or on PATH; says so when there is none.
 pub(super) async fn try_it(stage: &Stage) -> Result<()> {
     let Some(program) = find() else {
-        say("\n9. The real client: no `ascp` in $ASCP or on PATH, so this step is left out");
+        say("\n10. The real client: no `ascp` in $ASCP or on PATH, so this step is left out");
         return Ok(());
     };
-    say(format_args!("\n9. The real client: {}", program.display()));
+    say(format_args!("\n10. The real client: {}", program.display()));
     let status = Command::new(&program)
         .args(arguments(stage))
         .env("ASPERA_SCP_TOKEN", TOKEN)

@@ -2,6 +2,7 @@
 
 mod ascp;
 mod files;
+mod nominal;
 mod stage;
 mod steps;
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Result, files};
+use super::{Result, files, nominal::StandIn};
 use crate::{
     config::Config,
     gateway::Gateway,
@@ -25,27 +25,34 @@ pub(super) struct Stage {
     pub(super) gateway: Gateway,
     pub(super) https: SocketAddr,
     pub(super) http: SocketAddr,
+    pub(super) control: SocketAddr,
+    pub(super) data: SocketAddr,
     /// By name; a node that died is gone.
     pub(super) nodes: Vec<(&'static str, Node)>,
+    /// What stands for the nominal path of each node.
+    pub(super) stand_ins: Vec<(&'static str, StandIn)>,
 }
 
 impl Stage {
     pub(super) async fn set() -> Result<Stage> {
         let dir = tempfile::Builder::new().prefix("fallgate-demo-").tempdir()?;
         let photos = files::make(dir.path())?;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut stand_ins) = (Vec::new(), Vec::new());
         for name in ["alpha", "beta"] {
             let root = dir.path().join(name);
             std::fs::create_dir(&root)?;
             let options = NodeOptions { root, name: name.into(), token: Some(TOKEN.into()), ..NodeOptions::default() };
             nodes.push((name, Node::start(SocketAddr::from(([127, 0, 0, 1], 0)), options).await?));
+            stand_ins.push((name, StandIn::start(name).await?));
         }
         certificate(dir.path(), "gateway")?;
         certificate(dir.path(), "client")?;
         let listed: Vec<_> = nodes
             .iter()
-            .map(|(name, node)| {
-                format!("{{ name: {name}, host: 127.0.0.1, ports: {{ http: {} }} }}", node.address().port())
+            .zip(&stand_ins)
+            .map(|((name, node), (_, stand_in))| {
+                let (http, tcp, udp) = (node.address().port(), stand_in.tcp.port(), stand_in.udp.port());
+                format!("{{ name: {name}, host: 127.0.0.1, ports: {{ http: {http}, tcp: {tcp}, udp: {udp} }} }}")
             })
             .collect();
         let yaml = format!(
@@ -53,6 +60,8 @@ impl Stage {
 listeners:
   - {{ name: fallback-https, protocol: https, address: "127.0.0.1:0", upstream: demo, tls: {{ cert_file: gateway.crt, key_file: gateway.key }} }}
   - {{ name: fallback-http, protocol: http, address: "127.0.0.1:0", upstream: demo }}
+  - {{ name: control, protocol: tcp, address: "127.0.0.1:0", upstream: demo }}
+  - {{ name: data, protocol: udp, address: "127.0.0.1:0", upstream: demo }}
 upstreams:
   - {{ name: demo, nodes: [{}] }}
 access_log: {{ path: access.log }}
@@ -66,7 +75,8 @@ admin: {{ address: "127.0.0.1:0" }}
         let find =
             |name: &str| addresses.iter().find(|(n, _)| n == name).map(|(_, a)| *a).ok_or("a listener is missing");
         let (https, http) = (find("fallback-https")?, find("fallback-http")?);
-        Ok(Stage { dir, photos, https, http, gateway, nodes })
+        let (control, data) = (find("control")?, find("data")?);
+        Ok(Stage { dir, photos, https, http, control, data, gateway, nodes, stand_ins })
     }
 
     /// A client of one of the two ports.

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use super::{
-    Result, files, say,
+    Result, files, nominal, say,
     stage::{Stage, TOKEN},
 };
 use crate::node::client::{Report, text_of};
@@ -16,6 +16,7 @@ pub(super) async fn all(stage: &mut Stage) -> Result<()> {
     plain(stage).await?;
     refused(stage).await?;
     resumed(stage).await?;
+    nominal::play(stage).await?;
     death(stage).await?;
     records(stage)
 }
@@ -116,7 +117,7 @@ async fn resumed(stage: &Stage) -> Result<()> {
 async fn death(stage: &mut Stage) -> Result<()> {
     let (name, node) = stage.nodes.remove(0);
     node.close().await;
-    say(format_args!("\n7. Node {name} dies; the next sessions do not notice"));
+    say(format_args!("\n8. Node {name} dies; the next sessions do not notice"));
     for file in ["2026/thumb-01.jpg", "2026/thumb-02.jpg"] {
         let start = Instant::now();
         let file = stage.photos.join(file);
@@ -127,11 +128,14 @@ async fn death(stage: &mut Stage) -> Result<()> {
 }
 
 fn records(stage: &Stage) -> Result<()> {
-    say("\n8. What the operator has of it: one line per session");
+    say("\n9. What the operator has of it: one line per session (connection, flow)");
     let log = std::fs::read_to_string(stage.dir.path().join("access.log"))?;
     say("   session       way       node   outcome  files  bytes up   bytes down");
     for line in log.lines() {
         let record: serde_json::Value = serde_json::from_str(line)?;
+        if record["kind"] != "session" {
+            continue;
+        }
         let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
         let number = |key: &str| record[key].as_u64().unwrap_or(0);
         say(format_args!(
