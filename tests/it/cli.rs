@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{certificate, eventually, loopback};
+use crate::support::{certificate, eventually, loopback, process::Process};
 
 fn fallgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
@@ -63,6 +63,77 @@ fn a_good_config_passes_the_check_and_schema_prints_json() {
     let (status, stdout, _) = said(&["schema"]);
     assert_eq!(status, 0);
     assert!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["properties"]["listeners"].is_object());
+}
+
+#[test]
+fn check_warns_of_what_is_allowed_and_likely_a_mistake_and_exits_with_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.yaml");
+    let text = "version: 1
+listeners:
+  - { name: control, protocol: tcp, address: '127.0.0.1:0', upstream: u, send_proxy_protocol: on, trusted_proxies: [127.0.0.1], proxy_protocol: accept }
+  - { name: data, protocol: udp, address: '127.0.0.1:0', upstream: u }
+upstreams:
+  - { name: u, nodes: [{ name: n1, host: 127.0.0.1, ports: { tcp: 1, udp: 2 } }] }
+";
+    std::fs::write(&path, text).unwrap();
+    let (status, stdout, stderr) = said(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(status, 0, "{stderr}");
+    for part in [
+        "is good: 2 listeners",
+        "send_proxy_protocol",
+        "OpenSSH does not understand",
+        "gate",
+        "control hears from a front",
+    ] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    assert_eq!(stdout.matches("warning: listeners").count(), 2, "{stdout}");
+    let plain = text.replace(", send_proxy_protocol: on, trusted_proxies: [127.0.0.1], proxy_protocol: accept", "");
+    std::fs::write(&path, plain).unwrap();
+    let (status, stdout, _) = said(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!((status, stdout.matches("warning: listeners").count()), (0, 0), "{stdout}");
+}
+
+#[test]
+fn check_warns_of_more_connections_and_flows_than_there_may_be_open_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = "  - { name: data, protocol: udp, address: '127.0.0.1:0', upstream: d, gate: off }\n";
+    let path = config(dir.path(), "127.0.0.1:0", data);
+    let more = "limits: { max_connections: 100, max_udp_flows: 400 }\n";
+    let text = std::fs::read_to_string(&path).unwrap();
+    let nodes = "upstreams:\n  - { name: d, nodes: [{ name: n, host: 127.0.0.1, ports: { udp: 1 } }] }\n";
+    let text = text.replace("upstreams:\n", nodes) + more;
+    let wide = text.replace("127.0.0.1:0', upstream: d", "127.0.0.1:20000-20999', upstream: d");
+    for (files, text, is_warned) in [(500, &text, true), (5000, &text, false), (5000, &wide, true)] {
+        std::fs::write(&path, text).unwrap();
+        let limited = format!("ulimit -n {files} && exec \"$0\" check --config \"$1\"");
+        let mut command = Command::new("sh");
+        let output = command.args(["-c", &limited, env!("CARGO_BIN_EXE_fallgate"), &path]).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{stdout}");
+        assert_eq!(stdout.contains(&format!("the limit is {files}")), is_warned, "{stdout}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_warns_when_the_system_caps_the_receive_buffer() {
+    let gateway = env!("CARGO_BIN_EXE_fallgate");
+    // Who may administer the network is not capped.
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", gateway]);
+    if !Command::new("setpriv").args(["--bounding-set=-net_admin", "true"]).output().is_ok_and(|o| o.status.success()) {
+        command = Command::new(gateway);
+    }
+    for (size, is_warned) in [("1GiB", true), ("64KiB", false)] {
+        let data = format!(", gate: off, receive_buffer: {size}");
+        let text = crate::support::nominal::config(&[(1, 1)], "127.0.0.1:0", &data, "");
+        let mut again = Command::new(command.get_program());
+        again.args(command.get_args());
+        let process = Process::by(again, None, &text).await;
+        process.address("data").await;
+        assert_eq!(process.log().contains("caps receive_buffer"), is_warned, "{}", process.log());
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) struct Ascp {
     token: OsString,
     mode: &'static str,
     fallback: &'static str,
+    user: String,
     port: u16,
     options: Vec<OsString>,
     sources: Vec<OsString>,
@@ -58,7 +59,7 @@ pub(super) fn is_here() -> bool {
     program().is_some()
 }
 
-fn program() -> Option<&'static Path> {
+pub(super) fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let bring = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/get-ascp");
@@ -86,6 +87,7 @@ impl Ascp {
             token: TOKEN.into(),
             mode,
             fallback: "F",
+            user: "xfer".to_owned(),
             port: sandbox.address(listener).await.port(),
             options: Vec::new(),
             sources: Vec::new(),
@@ -124,6 +126,13 @@ impl Ascp {
         self.options(&["-P", &port, "-O", &port])
     }
 
+    /// `-y 0` instead of `-y F`: SSH at this port as this user, with this key, and the far program by its path.
+    pub(super) fn by_ssh(mut self, port: u16, user: String, key: &Path, far: &Path) -> Ascp {
+        (self.fallback, self.user) = ("0", user);
+        let port = port.to_string();
+        self.options(&["-P", &port, "-O", &port]).option_path("-i", key).option_path("-S", far)
+    }
+
     /// Another token; none at all when it is empty.
     pub(super) fn token(mut self, token: impl AsRef<OsStr>) -> Ascp {
         self.token = token.as_ref().to_owned();
@@ -144,7 +153,7 @@ impl Ascp {
         }
         command.args(["-y", self.fallback, "-t", &self.port.to_string()]);
         command.args(["-M", &management.local_addr().unwrap().port().to_string()]);
-        command.args([&format!("--mode={}", self.mode), "--user=xfer", "--host=127.0.0.1"]);
+        command.args([&format!("--mode={}", self.mode), &format!("--user={}", self.user), "--host=127.0.0.1"]);
         if self.tls {
             certificate(home.path(), "client", &rcgen::PKCS_ECDSA_P256_SHA256);
             command.arg("-I").arg(home.path().join("client.crt"));

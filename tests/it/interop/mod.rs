@@ -2,11 +2,16 @@
 
 mod ascp;
 mod fallback;
+mod iperf;
 mod names;
 mod nodes;
+mod nominal;
+mod openssh;
 mod persistence;
+mod quic;
 mod refusals;
 mod resume;
+mod sshd;
 mod transfers;
 mod tree;
 

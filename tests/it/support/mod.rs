@@ -1,11 +1,20 @@
 //! The sandbox: a gateway with nodes in this process, on free ports, gone when it drops.
 
+pub(crate) mod dice;
 mod eventually;
+pub(crate) mod netns;
+pub(crate) mod nominal;
 pub(crate) mod peer;
+pub(crate) mod process;
 mod scrape;
 pub(crate) mod wire;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fallgate::{
     config::Config,
@@ -27,6 +36,8 @@ pub(crate) const TOKEN: &str = "ATM3_ACsGh7NRzGA2-ANT6j6mT3O4UYw48JKSstgxg2y8Pun
 pub(crate) struct Plan {
     nodes: Vec<NodeOptions>,
     peers: Vec<SocketAddr>,
+    ports: Vec<String>,
+    listeners: String,
     listener: String,
     upstream: String,
     top: String,
@@ -46,6 +57,8 @@ impl Plan {
         Plan {
             nodes: Vec::new(),
             peers: Vec::new(),
+            ports: Vec::new(),
+            listeners: String::new(),
             listener: String::new(),
             upstream: String::new(),
             top: String::new(),
@@ -61,6 +74,18 @@ impl Plan {
     /// Adds the address of a node that the sandbox does not run; those come after its own.
     pub(crate) fn peer(mut self, address: SocketAddr) -> Plan {
         self.peers.push(address);
+        self
+    }
+
+    /// More ports for the next node that has none yet, in flow form: `tcp: 22, udp: 33001`.
+    pub(crate) fn ports(mut self, keys: &str) -> Plan {
+        self.ports.push(format!(", {keys}"));
+        self
+    }
+
+    /// Adds a listener beside `tls` and `plain`, in flow form: `{name: control, protocol: tcp, address: '127.0.0.1:0', upstream: u}`.
+    pub(crate) fn listeners(mut self, listener: &str) -> Plan {
+        self.listeners += &format!("  - {listener}\n");
         self
     }
 
@@ -85,7 +110,8 @@ impl Plan {
     pub(crate) async fn start(mut self) -> Sandbox {
         let dir = tempfile::tempdir().unwrap();
         if self.nodes.is_empty() && self.peers.is_empty() {
-            self.nodes = vec![NodeOptions::default(), NodeOptions::default()];
+            let nodes = if self.ports.is_empty() { 2 } else { self.ports.len() };
+            self.nodes = vec![NodeOptions::default(); nodes];
         }
         let mut nodes = Vec::new();
         for (i, options) in self.nodes.iter().enumerate() {
@@ -106,12 +132,13 @@ impl Plan {
     /// The config text for nodes at these addresses.
     fn yaml(&self, nodes: &[SocketAddr]) -> String {
         let node = |(i, a): (usize, &SocketAddr)| {
-            format!("{{name: n{}, host: {}, ports: {{http: {}}}}}", i + 1, a.ip(), a.port())
+            let more = self.ports.get(i).map_or("", String::as_str);
+            format!("{{name: n{}, host: {}, ports: {{http: {}{more}}}}}", i + 1, a.ip(), a.port())
         };
         let nodes = nodes.iter().chain(&self.peers).enumerate().map(node).collect::<Vec<_>>().join(", ");
         format!(
-            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\nupstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{2}\n",
-            self.listener, self.upstream, self.top
+            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\n{3}upstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{2}\n",
+            self.listener, self.upstream, self.top, self.listeners
         )
     }
 
@@ -138,6 +165,14 @@ impl Sandbox {
     /// What the gateway exports now.
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics::scrape(self.gateway.admin_address().unwrap()).await
+    }
+
+    /// Waits until the metrics say so.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Metrics) -> bool) {
+        let begin = Instant::now();
+        while !is_so(&self.metrics().await) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "never came: {what}");
+        }
     }
 
     /// The config as it would be with other keys; for a reload. Listeners have port 0, as before.

@@ -25,7 +25,15 @@ impl Peer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Peer::at([127, 0, 0, 1], script).await
+    }
+
+    /// At another address of this machine.
+    pub(crate) async fn at<F>(ip: [u8; 4], script: impl Fn(TcpStream) -> F + Send + 'static) -> Peer
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accept = async move {
             let mut tasks = tokio::task::JoinSet::new();

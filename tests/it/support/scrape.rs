@@ -16,6 +16,11 @@ impl Metrics {
         Metrics(get(admin, "/metrics").await.1)
     }
 
+    /// Over a connection that there is already.
+    pub(crate) async fn over(stream: TcpStream) -> Metrics {
+        Metrics(get_over(stream, "/metrics").await.1)
+    }
+
     /// The sum of the series of a family (without `fallgate_`) that have all of these labels.
     pub(crate) fn sum(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
         let wanted: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
@@ -31,7 +36,10 @@ impl Metrics {
 
 /// Status and body of a GET over plain HTTP.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    get_over(TcpStream::connect(address).await.unwrap(), path).await
+}
+
+async fn get_over(mut stream: TcpStream, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
