@@ -10,7 +10,7 @@ use std::{
 use crate::{
     Options,
     load::TOKEN,
-    peer::{self, Kind, Peer},
+    peer::{Kind, Peer},
     report::Table,
     rounds,
     stage::Stage,
@@ -37,7 +37,8 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
         if !options.wants(line) {
             continue;
         }
-        let mut kinds: Vec<_> = peer::builds(options)
+        let mut kinds: Vec<_> = options
+            .builds()
             .into_iter()
             .map(|(name, program)| (name, Kind::Fallgate { program, persistence }))
             .collect();

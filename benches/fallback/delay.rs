@@ -13,7 +13,8 @@ use std::{
 
 use crate::{
     Options, ascp,
-    peer::{self, Kind, Peer},
+    peer::{Kind, Peer},
+    process,
     report::Table,
     rounds,
     stage::Stage,
@@ -29,7 +30,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
         return Vec::new();
     };
     let files = ascp::files(stage, options.scaled(FILES));
-    let program = peer::builds(options).remove(0).1;
+    let program = options.builds().remove(0).1;
     let fallgate = |persistence| Kind::Fallgate { program: program.clone(), persistence };
     let kinds = [("fallgate", fallgate("force")), ("off", fallgate("off")), ("HAProxy", Kind::Haproxy)];
     let peers: Vec<_> = kinds.iter().map(|(name, kind)| Peer::start(name, kind, stage, stage.plain)).collect();
@@ -82,7 +83,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     });
     thread::spawn(move || {
         for (at, piece) in due {
-            peer::pause(at.saturating_duration_since(Instant::now()));
+            process::pause(at.saturating_duration_since(Instant::now()));
             if piece.is_empty() || to.write_all(&piece).is_err() {
                 let _ = to.shutdown(Shutdown::Write);
                 return;

@@ -7,6 +7,7 @@ use crate::{
     load::{Link, PIECE, Session, Tls},
     machine,
     peer::{self, Peer},
+    process,
     report::Table,
     rounds::Measured,
     stage::Stage,
@@ -52,7 +53,7 @@ fn growth(peer: &Peer, count: usize, upload: bool) -> f64 {
             link
         })
         .collect();
-    peer::pause(Duration::from_millis(500));
+    process::pause(Duration::from_millis(500));
     let after = machine::resident(peer.pid());
     drop(links);
     after.saturating_sub(before) as f64 / 1024.0 / count as f64

@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use crate::{
     Options,
-    machine::{self, PROXY_CPU},
-    stage::{self, Stage},
+    process::{Process, free, written},
+    rounds::Compared,
+    stage::Stage,
 };
 
 /// What is started.
@@ -34,91 +33,58 @@ pub(crate) struct Peer {
     pub(crate) rsa: SocketAddr,
     /// Where it shows a P-256 certificate.
     pub(crate) p256: SocketAddr,
-    child: Child,
+    process: Process,
 }
 
 impl Peer {
     /// Starts a proxy before `node` and waits until it takes connections.
     pub(crate) fn start(name: &str, kind: &Kind, stage: &Stage, node: SocketAddr) -> Peer {
-        let (rsa, p256) = (stage::free(), stage::free());
+        let (rsa, p256) = (free(), free());
         let dir = stage.dir().join(format!("peer-{}", rsa.port()));
         fs::create_dir_all(&dir).expect("a folder");
-        let (program, arguments) = match kind {
+        let command = match kind {
             Kind::Fallgate { program, persistence } => {
                 let text = fallgate(stage.dir(), rsa, p256, node, persistence);
-                (program.clone(), vec!["run".into(), "--config".into(), written(&dir, "fallgate.yaml", &text)])
+                vec![program.into(), "run".into(), "--config".into(), written(&dir, "fallgate.yaml", &text)]
             }
             Kind::Haproxy => {
                 let config = written(&dir, "haproxy.cfg", &haproxy(stage.dir(), rsa, p256, node));
-                ("haproxy".into(), vec!["-db".into(), "-f".into(), config])
+                vec!["haproxy".into(), "-db".into(), "-f".into(), config]
             }
             Kind::Nginx => {
                 let config = written(&dir, "nginx.conf", &nginx(stage.dir(), &dir, rsa, p256, node));
                 let log = dir.join("error.log").into_os_string();
-                ("nginx".into(), vec!["-e".into(), log, "-c".into(), config])
+                vec!["nginx".into(), "-e".into(), log, "-c".into(), config]
             }
         };
-        let errors = fs::File::create(dir.join("stderr")).expect("a writable folder");
-        let child = Command::new("taskset")
-            .args(["-c", PROXY_CPU])
-            .arg(&program)
-            .args(arguments)
-            .env("TOKIO_WORKER_THREADS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .expect("taskset is there");
-        let peer = Peer { name: name.to_owned(), rsa, p256, child };
-        let start = Instant::now();
-        while ![rsa, p256].into_iter().all(|a| TcpStream::connect(a).is_ok()) {
-            let said = || fs::read_to_string(dir.join("stderr")).unwrap_or_default();
-            assert!(
-                start.elapsed() < Duration::from_secs(10),
-                "{name} ({}) does not start: {}",
-                program.display(),
-                said()
-            );
-            pause(Duration::from_millis(20));
-        }
-        peer
+        let process = Process::start(name, &command, &dir, &[rsa, p256]);
+        Peer { name: name.to_owned(), rsa, p256, process }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Nanoseconds of processor time so far.
     pub(crate) fn cpu_ns(&self) -> u64 {
-        machine::cpu_ns(self.pid())
+        self.process.cpu_ns()
     }
 }
 
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let pid = self.pid().to_string();
-        // SIGKILL would leave nginx's worker behind; a second signal ends fallgate without a drain.
-        for _ in 0..50 {
-            let _ = Command::new("kill").arg(&pid).stderr(Stdio::null()).status();
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            pause(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Compared for Peer {
+    fn name(&self) -> &str {
+        &self.name
     }
-}
 
-/// fallgate as it was built for this bench, and the further builds.
-pub(crate) fn builds(options: &Options) -> Vec<(String, PathBuf)> {
-    let own = ("fallgate".to_owned(), PathBuf::from(env!("CARGO_BIN_EXE_fallgate")));
-    std::iter::once(own).chain(options.also.iter().cloned()).collect()
+    fn pid(&self) -> Option<u32> {
+        Some(self.process.pid())
+    }
 }
 
 /// All peers of a usual case: fallgate first, then its further builds, HAProxy, nginx.
 pub(crate) fn all(options: &Options, stage: &Stage, node: SocketAddr) -> Vec<Peer> {
-    let mut kinds: Vec<_> = builds(options)
+    let mut kinds: Vec<_> = options
+        .builds()
         .into_iter()
         .map(|(name, program)| (name, Kind::Fallgate { program, persistence: "auto" }))
         .collect();
@@ -127,18 +93,6 @@ pub(crate) fn all(options: &Options, stage: &Stage, node: SocketAddr) -> Vec<Pee
         kinds.push(("nginx".to_owned(), Kind::Nginx));
     }
     kinds.iter().map(|(name, kind)| Peer::start(name, kind, stage, node)).collect()
-}
-
-/// Waits where there is nothing to wait for but time.
-#[expect(clippy::disallowed_methods, reason = "no runtime is blocked, and no condition can be asked")]
-pub(crate) fn pause(time: Duration) {
-    std::thread::sleep(time);
-}
-
-fn written(dir: &Path, name: &str, text: &str) -> std::ffi::OsString {
-    let path = dir.join(name);
-    fs::write(&path, text).expect("a writable folder");
-    path.into_os_string()
 }
 
 fn fallgate(certs: &Path, rsa: SocketAddr, p256: SocketAddr, node: SocketAddr, persistence: &str) -> String {

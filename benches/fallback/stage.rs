@@ -1,9 +1,6 @@
 //! What all cases stand on: certificates, nodes that keep nothing, and a folder for configs.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::Path,
-};
+use std::{net::SocketAddr, path::Path};
 
 use fallgate::node::{Node, NodeOptions};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
@@ -54,10 +51,4 @@ fn certificate(dir: &Path, name: &str, key: &KeyPair) {
     for (end, text) in [("crt", crt.clone()), ("key", key.clone()), ("pem", crt + &key)] {
         std::fs::write(dir.join(format!("{name}.{end}")), text).expect("a writable folder");
     }
-}
-
-/// An address on loopback that was free a moment ago.
-pub(crate) fn free() -> SocketAddr {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("an address")
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::rounds::Measured;
+use super::rounds::Measured;
 
 /// The lines of one case.
 pub(crate) struct Table {

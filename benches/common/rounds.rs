@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    Options, machine,
-    peer::{self, Peer},
-};
+use super::{machine, options::Options, process::pause};
 
 /// A round in which others used more of the machine than this, in processors, does not count.
 const FOREIGN: f64 = 0.15;
+
+/// What is compared.
+pub(crate) trait Compared {
+    /// What it is called in the tables.
+    fn name(&self) -> &str;
+    /// Its process, if it is one.
+    fn pid(&self) -> Option<u32>;
+}
 
 /// What was measured of one line: by peer, then by round.
 #[derive(Debug, Clone)]
@@ -22,11 +27,11 @@ pub(crate) struct Measured {
 }
 
 /// Measures all peers as often as the options say. What `one` returns is better the smaller it is.
-pub(crate) fn run(line: &str, options: &Options, peers: &[Peer], mut one: impl FnMut(&Peer) -> f64) -> Measured {
+pub(crate) fn run<P: Compared>(line: &str, options: &Options, peers: &[P], mut one: impl FnMut(&P) -> f64) -> Measured {
     let rounds = options.rounds();
-    let pids: Vec<_> = peers.iter().map(Peer::pid).collect();
+    let pids: Vec<_> = peers.iter().filter_map(P::pid).collect();
     let mut measured = Measured {
-        names: peers.iter().map(|p| p.name.clone()).collect(),
+        names: peers.iter().map(|p| p.name().to_owned()).collect(),
         values: vec![Vec::new(); peers.len()],
         noisy: 0,
         unsure: false,
@@ -64,7 +69,7 @@ fn wait_for_quiet(pids: &[u32], patience: Duration) {
     let start = Instant::now();
     while start.elapsed() < patience {
         let (moment, before) = (Instant::now(), machine::foreign_seconds(pids));
-        peer::pause(Duration::from_millis(200));
+        pause(Duration::from_millis(200));
         if (machine::foreign_seconds(pids) - before) / moment.elapsed().as_secs_f64() <= FOREIGN {
             return;
         }
