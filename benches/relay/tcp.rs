@@ -18,7 +18,7 @@ use crate::{
 const GIB: u64 = 1 << 30;
 
 pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
-    let size = options.scaled(2 * GIB as usize) as u64;
+    let size = options.scaled(GIB as usize) as u64;
     let fallgate = |program, unprivileged| Kind::Fallgate { program, gate: true, unprivileged };
     let builds = options.builds();
     let own = builds[0].1.clone();
