@@ -97,7 +97,7 @@ impl<'a> Load<'a> {
         wire::join_received(sink.socket.as_raw_fd(), shape.node_joins);
         let buffers = Buffers { receive: 4096, send: BUFFERS.send };
         let sockets = (0..shape.flows).map(|_| UdpSocket::connect(to, buffers).expect("a socket")).collect();
-        let mut load = Load { shape, sockets, next: 0, datagrams: vec![7; SIZE * JOINED], sink };
+        let load = Load { shape, sockets, next: 0, datagrams: vec![7; SIZE * JOINED], sink };
         for at in 0..load.sockets.len() {
             wire::send_many(load.sockets[at].as_raw_fd(), &load.datagrams[..SIZE], 1);
             if at % 64 == 0 {
@@ -157,7 +157,7 @@ impl<'a> Load<'a> {
         }
         let (mut low, mut high) = (0.0, free.rate());
         let mut next = 0.95 * free.received as f64 / free.seconds;
-        for _ in 0..7 {
+        for _ in 0..6 {
             let outcome = self.offer(next, trial);
             if outcome.is_whole() {
                 low = outcome.rate().max(low);

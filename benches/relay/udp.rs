@@ -12,8 +12,9 @@ use crate::{
 };
 
 /// What is offered while the cost is measured, in datagrams a second.
-pub(crate) const RATE: f64 = 60_000.0;
-pub(crate) const TRIAL: Duration = Duration::from_secs(1);
+const RATE: f64 = 60_000.0;
+pub(crate) const TRIAL: Duration = Duration::from_millis(400);
+const COSTED: Duration = Duration::from_secs(1);
 
 /// Lines with their goals: for the cost of a datagram, and for the time that one takes at the highest rate.
 type Line = (&'static str, Shape, Option<f64>, Option<f64>);
@@ -73,7 +74,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
 fn cost_of_each(peer: &Peer, shape: Shape, sink: &mut Sink) -> f64 {
     let mut load = Load::open(peer.address, shape, sink);
     let before = peer.cpu_ns();
-    let outcome = load.offer(RATE, TRIAL);
+    let outcome = load.offer(RATE, COSTED);
     let used = peer.cpu_ns() - before;
     if !outcome.is_whole() {
         eprintln!("{}: {outcome}", rounds::Compared::name(peer));
