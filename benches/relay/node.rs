@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use crate::wire;
+use crate::{process, wire};
 
 pub(crate) const BANNER: &[u8] = b"SSH-2.0-bench\r\n";
 /// What the client says after the banner: whether it sends or wants to be sent to, and how much.
@@ -29,19 +29,24 @@ impl Stage {
         // A proxy without privileges reads its config here.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).expect("a folder of our own");
-        let (listener, address) = loop {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-            let address = listener.local_addr().expect("an address");
-            if UdpSocket::bind(address).is_ok() {
-                break (listener, address);
-            }
-        };
+        let address = free();
+        let listener = TcpListener::bind(address).expect("a free port");
         thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(thread::spawn(|| serve(stream)))));
         Stage { dir, address }
     }
 
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+}
+
+/// An address that was free a moment ago for connections and for datagrams.
+pub(crate) fn free() -> SocketAddr {
+    loop {
+        let address = process::free();
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 

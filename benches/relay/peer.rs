@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    node::{BANNER, Stage},
-    process::{Process, free, written},
+    node::{BANNER, Stage, free},
+    process::{Process, written},
     rounds::Compared,
 };
 
