@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Haproxy(bool),
     /// With this `proxy_buffer_size`.
     Nginx(&'static str),
+    /// As it comes: the kernel's default buffers, and one connection accepted at a time.
+    NginxPlain,
     /// The node itself.
     Direct,
 }
@@ -71,8 +73,8 @@ impl Peer {
                 let config = written(&dir, "haproxy.cfg", &haproxy(address, node, *splice));
                 command.extend(["haproxy".into(), "-db".into(), "-f".into(), config]);
             }
-            Kind::Nginx(buffer) => {
-                let config = written(&dir, "nginx.conf", &nginx(&dir, address, node, buffer));
+            Kind::Nginx(_) | Kind::NginxPlain => {
+                let config = written(&dir, "nginx.conf", &nginx(&dir, address, node, kind));
                 let log = dir.join("error.log").into_os_string();
                 command.extend(["nginx".into(), "-e".into(), log, "-c".into(), config]);
             }
@@ -130,13 +132,17 @@ fn haproxy(address: SocketAddr, node: SocketAddr, splice: bool) -> String {
     )
 }
 
-fn nginx(dir: &Path, address: SocketAddr, node: SocketAddr, buffer: &str) -> String {
+fn nginx(dir: &Path, address: SocketAddr, node: SocketAddr, kind: &Kind) -> String {
     let dir = dir.display();
+    let (accept, buffers, buffer) = match kind {
+        Kind::Nginx(buffer) => ("multi_accept on; ", " rcvbuf=4m sndbuf=4m", *buffer),
+        _ => ("", "", "16k"),
+    };
     format!(
         "load_module modules/ngx_stream_module.so;\ndaemon off;\nuser root;\nworker_processes 1;\npid {dir}/pid;\n\
-         error_log {dir}/error.log crit;\nevents {{ worker_connections 30000; multi_accept on; }}\nstream {{\n  \
+         error_log {dir}/error.log crit;\nevents {{ worker_connections 30000; {accept}}}\nstream {{\n  \
          access_log off;\n  proxy_timeout 5m;\n  proxy_buffer_size {buffer};\n  \
-         server {{ listen {address} udp reuseport rcvbuf=4m sndbuf=4m; proxy_pass {node}; }}\n  \
+         server {{ listen {address} udp reuseport{buffers}; proxy_pass {node}; }}\n  \
          server {{ listen {address}; proxy_pass {node}; }}\n}}\n"
     )
 }

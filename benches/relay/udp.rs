@@ -41,6 +41,7 @@ pub(crate) fn run(options: &Options, stage: &Stage) -> Vec<Table> {
     if !options.alone {
         kinds.push(("gate".to_owned(), fallgate(own, true)));
         kinds.push(("nginx".to_owned(), Kind::Nginx("16k")));
+        kinds.push(("nginx as it comes".to_owned(), Kind::NginxPlain));
     }
     let sink = RefCell::new(Sink::open(stage.address));
     let mut tables = [
