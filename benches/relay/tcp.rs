@@ -61,19 +61,23 @@ fn transfer(peer: &Peer, way: u8, connections: u64, size: u64) -> f64 {
                 let mut wish = [way; 9];
                 wish[1..].copy_from_slice(&each.to_be_bytes());
                 stream.write_all(&wish).expect("a proxy that reads");
+                let wanted = if way == UP { 0 } else { each };
                 if way == UP {
                     node::write(stream, each);
                 }
-                stream.shutdown(Shutdown::Write).expect("a connection");
                 let mut got = 0;
-                // The node closes when it has seen the end.
                 loop {
+                    // Not before all is here: nginx takes the end of one side for that of both.
+                    if got == wanted {
+                        stream.shutdown(Shutdown::Write).expect("a connection");
+                    }
+                    // The node closes when it has seen the end.
                     match wire::discard_stream(stream.as_raw_fd()).expect("a connection") {
                         0 => break,
                         n => got += n as u64,
                     }
                 }
-                assert_eq!(got, if way == UP { 0 } else { each }, "bytes of the node");
+                assert_eq!(got, wanted, "bytes of the node");
             });
         }
     });
