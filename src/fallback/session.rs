@@ -140,10 +140,20 @@ impl Session {
         *lock(&self.lease) = Some(lease);
     }
 
-    /// Gives its place on the node back: the node has answered its end, and whoever hears of that may
-    /// start the next session.
+    /// Gives its place on the node back, and has the upstream remember how it ended: the node has answered its end, and
+    /// whoever hears of that may start the next session.
     pub fn release(&self) {
+        if let Some(done) = self.end().map(|end| end.done) {
+            self.remember(done);
+        }
         lock(&self.lease).take();
+    }
+
+    /// Has the upstream remember where its partial files are, or forget it. Twice does no harm.
+    pub(super) fn remember(&self, well: bool) {
+        if let Some(node) = self.node().filter(|_| self.is_open()) {
+            self.upstream().session_ended(self.wish(), &node, well);
+        }
     }
 
     /// Keeps the node's connection for the next request.

@@ -89,9 +89,7 @@ impl Sessions {
             table.remember(session.id());
         }
         drop(table);
-        if let Some(node) = session.node().filter(|_| session.is_open()) {
-            session.upstream().session_ended(session.wish(), &node, outcome == Outcome::Done);
-        }
+        session.remember(outcome == Outcome::Done);
         self.access_log.write(&session.record(outcome, reason));
     }
 

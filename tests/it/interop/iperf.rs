@@ -37,8 +37,13 @@ fn is_here() -> bool {
 }
 
 /// A port that is free for TCP now.
+/// A port that is free for both, and that the system gives to nobody by itself: other tests take many of those.
 fn free() -> u16 {
-    std::net::TcpListener::bind(loopback(0)).unwrap().local_addr().unwrap().port()
+    let is_free = |port: &u16| {
+        std::net::TcpListener::bind(loopback(*port)).is_ok() && std::net::UdpSocket::bind(loopback(*port)).is_ok()
+    };
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (first..30_100).find(is_free).unwrap()
 }
 
 /// Carries the control connections of iperf3, which are no SSH, on the port whose datagrams are relayed.
@@ -67,12 +72,13 @@ async fn a_paced_stream_of_iperf3_loses_next_to_nothing_in_either_direction() {
     let health = TcpListener::bind(loopback(0)).await.unwrap();
     let checked = health.local_addr().unwrap().port();
     let _health = JoinSet::from_iter([ssh("iperf3", health)]);
-    let place = Place::before(&[(checked, port)], "127.0.0.1:0", ", gate: off", "").await;
+    let place = Place::before(&[(checked, port)], "127.0.0.9:0", ", gate: off", "").await;
+    // An address of its own, where no other test takes the same port for TCP.
     let data = place.address("data").await;
     let control = tokio::spawn(forward(TcpListener::bind(data).await.unwrap(), port));
     for direction in [&[][..], &["-R"]] {
         let mut client = tokio::process::Command::new("iperf3");
-        client.args(["-c", "127.0.0.1", "-p", &data.port().to_string(), "-u", "-b", "10M", "-P", "4", "-l", "1400"]);
+        client.args(["-c", "127.0.0.9", "-p", &data.port().to_string(), "-u", "-b", "10M", "-P", "4", "-l", "1400"]);
         let output = client.args(["-t", "3", "-J"]).args(direction).kill_on_drop(true).output().await.unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         let sum = &report["end"]["sum"];
