@@ -3,9 +3,10 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::{io::AsyncReadExt, net::UdpSocket, time::timeout};
 
 use crate::support::{
     eventually, loopback, noise,
@@ -262,4 +263,22 @@ async fn an_address_with_running_flows_is_not_shared_with_another_listener() {
     assert!(refused.contains("in use"), "{refused}");
     assert!(ask(&socket, b"2").await.is_some());
     assert_eq!(node.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_control_connection_lives_as_long_as_its_clients_data_moves() {
+    let node = Peer::start("a").await;
+    let place = Place::start(&[&node], "", "").await;
+    place.reload(|text| text.replace("protocol: tcp,", "protocol: tcp, idle: 2s,")).await;
+    let (mut control, _) = place.control("127.0.0.2").await;
+    let socket = client("127.0.0.2", place.address("data").await).await;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        assert!(ask(&socket, b"data").await.is_some());
+        let nothing = timeout(Duration::from_millis(100), control.read(&mut [0])).await;
+        assert!(nothing.is_err(), "closed after {:?}: {nothing:?}", begin.elapsed());
+    }
+    let end = timeout(Duration::from_secs(8), control.read(&mut [0])).await.expect("an end once data rests");
+    assert_eq!(end.unwrap(), 0);
+    place.until("control_connections_finished_total", &[("outcome", "idle")], 1.0).await;
 }
