@@ -78,14 +78,7 @@ impl Process {
     }
 
     async fn until(&self, family: &str, labels: &[(&str, &str)], value: f64) {
-        let begin = Instant::now();
-        loop {
-            let now = self.count(family, labels).await;
-            if now == value {
-                return;
-            }
-            assert!(begin.elapsed() < HANDSHAKE * 3, "{family} {labels:?} is {now}, never {value}");
-        }
+        crate::support::until(|| Metrics::scrape(self.admin), (family, labels), value, HANDSHAKE * 3).await;
     }
 
     /// A real session goes through on both listeners, each in no more than two seconds.

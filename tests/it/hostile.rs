@@ -8,7 +8,7 @@ use std::{
 use fallgate::node::NodeOptions;
 
 use crate::support::{
-    Plan, Sandbox, TOKEN, Wire, eventually, noise,
+    self, Plan, Sandbox, TOKEN, Wire, eventually, noise,
     peer::pause,
     uuid,
     wire::{end, head, put, start, start_body},
@@ -28,14 +28,7 @@ async fn connect(sandbox: &Sandbox, listener: &str) -> (SocketAddr, Wire) {
 }
 
 async fn until(sandbox: &Sandbox, family: &str, labels: &[(&str, &str)], value: f64) {
-    let begin = Instant::now();
-    loop {
-        let now = sandbox.metrics().await.sum(family, labels);
-        if now == value {
-            return;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(15), "{family} {labels:?} is {now}, never {value}");
-    }
+    support::until(|| sandbox.metrics(), (family, labels), value, Duration::from_secs(15)).await;
 }
 
 /// A real session goes through, on a listener that others press.

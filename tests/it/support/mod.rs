@@ -26,7 +26,7 @@ use fallgate::{
 };
 
 pub(crate) use eventually::eventually;
-pub(crate) use scrape::{Metrics, get};
+pub(crate) use scrape::{Metrics, get, until};
 pub(crate) use wire::{Wire, uuid};
 
 /// A token of the right shape.

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fallgate::{config::Config, gateway::Gateway};
@@ -119,14 +119,7 @@ impl Place {
     }
 
     pub(crate) async fn until(&self, family: &str, labels: &[(&str, &str)], value: f64) {
-        let begin = Instant::now();
-        loop {
-            let now = self.metrics().await.sum(family, labels);
-            if now == value {
-                return;
-            }
-            assert!(begin.elapsed() < SOON, "{family} {labels:?} is {now}, never {value}");
-        }
+        crate::support::until(|| self.metrics(), (family, labels), value, SOON).await;
     }
 
     pub(crate) async fn reload(&self, change: impl FnOnce(String) -> String) {

@@ -4,7 +4,6 @@ use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Instant,
 };
 
 use tokio::net::TcpStream;
@@ -88,13 +87,6 @@ impl Process {
     }
 
     pub(crate) async fn until(&self, family: &str, labels: &[(&str, &str)], value: f64) {
-        let begin = Instant::now();
-        loop {
-            let now = self.metrics().await.sum(family, labels);
-            if now == value {
-                return;
-            }
-            assert!(begin.elapsed() < 4 * SOON, "{family} {labels:?} is {now}, never {value}");
-        }
+        crate::support::until(|| self.metrics(), (family, labels), value, 4 * SOON).await;
     }
 }

@@ -1,6 +1,9 @@
 //! The metrics as a scraper sees them.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,6 +34,23 @@ impl Metrics {
             .filter(|rest| wanted.iter().all(|w| rest.contains(w.as_str())))
             .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+}
+
+/// Scrapes until the sum of these series is `value`; nobody waits longer than `patience`.
+pub(crate) async fn until<F: Future<Output = Metrics>>(
+    scrape: impl Fn() -> F,
+    series: (&str, &[(&str, &str)]),
+    value: f64,
+    patience: Duration,
+) {
+    let (begin, (family, labels)) = (Instant::now(), series);
+    loop {
+        let now = scrape().await.sum(family, labels);
+        if now == value {
+            return;
+        }
+        assert!(begin.elapsed() < patience, "{family} {labels:?} is {now}, never {value}");
     }
 }
 
