@@ -9,7 +9,7 @@
 //! # Words
 //!
 //! *client* · *node* (a transfer server) · *upstream* (a named group of nodes) · *listener* (a named
-//! bound address) · *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the
+//! bound address) · *policy* (who may reach what through a forward proxy) · *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the
 //! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
-//! doors    fallback   relay   admin   node      node is the guest house: a transfer node and a client for demo and tests
+//! doors    fallback   relay   forward   admin   node      node is the guest house: a transfer node and a client for demo and tests
 //! rules    upstream (which node)   limit (how much)   tunnel (two streams joined)
 //! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
 //! cellar   config (plain data, imports nothing of ours)
@@ -65,6 +65,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod fallback;
+pub mod forward;
 pub mod gateway;
 pub mod limit;
 pub mod net;

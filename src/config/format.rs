@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::address::ListenAddress;
+use super::host::{HostPattern, is_dns_name};
+use super::policy::ParentProxy;
+use super::ports::PortRange;
 use super::units::{parse_duration, parse_size};
 
 /// The longest name, so that it stays a readable metric label.
@@ -31,6 +34,21 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
         "name" => name(text),
         "host" => host(text),
         "network" => parse_network(text).map(|_| ()),
+        "name-server" => parse_name_server(text).map(|_| ()),
+        "host-pattern" => host_pattern(text),
+        "port-range" => match text.parse::<PortRange>() {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(format!("{text:?} is {error}"), None),
+        },
+        "parent-proxy" => match text.parse::<ParentProxy>() {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(
+                error.to_string(),
+                Some(
+                    "write http://proxy:3128 or http://user:password@proxy:3128, with % and / in a password as %25 and %2F",
+                ),
+            ),
+        },
         "file" if text.is_empty() => refuse("the file name is empty".to_owned(), None),
         "url-path" => url_path(text),
         _ => Ok(()),
@@ -46,6 +64,10 @@ pub(super) fn describe(format: &str) -> &'static str {
         "name" => "a name",
         "host" => "an IP address or a DNS name",
         "network" => "an IP address or a network such as \"10.0.0.0/8\"",
+        "name-server" => "the IP address of a name server",
+        "host-pattern" => "a host such as \"*.example.com\"",
+        "port-range" => "a range such as \"8000-8443\"",
+        "parent-proxy" => "a proxy such as \"http://proxy:3128\"",
         "file" => "a file name",
         "url-path" => "a path such as \"/\"",
         _ => "a text",
@@ -144,18 +166,30 @@ pub(super) fn parse_network(text: &str) -> Result<IpNet, Refusal> {
     Ok(network)
 }
 
-/// RFC 1035 section 2.3.4 for the lengths; the underscore is allowed because container networks use it.
-fn is_dns_name(text: &str) -> bool {
-    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let text = text.strip_suffix('.').unwrap_or(text);
-    text.len() <= 253
-        && text.split('.').all(|label| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.chars().all(inside)
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
+fn host_pattern(text: &str) -> Result<(), Refusal> {
+    if text.parse::<HostPattern>().is_ok() {
+        return Ok(());
+    }
+    if text.contains('/') {
+        return parse_network(text).map(|_| ());
+    }
+    let hint = match text.strip_prefix('.') {
+        Some(rest) => format!("write \"*.{rest}\""),
+        None => "a name, \"*.example.com\" for all below it, an IP address, a network, or \"*\"; no port".to_owned(),
+    };
+    refuse(format!("{text:?} is no host"), Some(&hint))
+}
+
+/// An IP address, with port 53 unless it says another.
+pub(super) fn parse_name_server(text: &str) -> Result<SocketAddr, Refusal> {
+    let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    match bare.or_else(|_| text.parse::<SocketAddr>()) {
+        Ok(address) if address.port() > 0 => Ok(address),
+        _ => refuse(
+            format!("{text:?} is not the address of a name server"),
+            Some("write \"10.0.0.53\", \"10.0.0.53:5353\" or \"[fd00::53]:5353\""),
+        ),
+    }
 }
 
 fn url_path(text: &str) -> Result<(), Refusal> {
@@ -173,7 +207,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FORMATS: [&str; 10] = [
+    const FORMATS: [&str; 14] = [
+        "name-server",
+        "host-pattern",
+        "port-range",
+        "parent-proxy",
         "duration",
         "positive-duration",
         "size",
@@ -224,6 +262,23 @@ mod tests {
         for bad in ["", "10.0.0.0/33", "10.0.0/8", "10.1.0.5/8", "fd00::/129", "10.1.0.5:80", "n1", "[::1]"] {
             assert!(network(bad).is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn a_name_server_without_a_port_is_asked_on_53() {
+        let server =
+            |text| parse_name_server(text).map(|address| address.to_string()).map_err(|refusal| refusal.message);
+        assert_eq!(server("10.0.0.53").as_deref(), Ok("10.0.0.53:53"));
+        assert_eq!(server("[fd00::53]:5353").as_deref(), Ok("[fd00::53]:5353"));
+        for bad in ["", "ns1", "10.0.0.53:0", "10.0.0.53:x"] {
+            assert!(server(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_parent_that_will_not_do_is_not_repeated() {
+        let refusal = check("parent-proxy", "http://user:SECRET@proxy").err().unwrap();
+        assert!(!format!("{} {:?}", refusal.message, refusal.hint).contains("SECRET"));
     }
 
     proptest! {

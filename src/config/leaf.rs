@@ -118,6 +118,27 @@ pub(super) mod networks {
     }
 }
 
+/// A `Vec<SocketAddr>` of name servers, of which an entry may be a bare address.
+pub(super) mod name_servers {
+    use super::{Schema, SchemaGenerator, json_schema};
+    use crate::config::format::parse_name_server;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+    use std::net::SocketAddr;
+
+    pub(in crate::config) fn serialize<S: Serializer>(value: &[SocketAddr], to: S) -> Result<S::Ok, S::Error> {
+        value.serialize(to)
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<SocketAddr>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| parse_name_server(text).map_err(|refusal| D::Error::custom(refusal.message))).collect()
+    }
+
+    pub(in crate::config) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": { "type": "string", "format": "name-server" } })
+    }
+}
+
 /// An `Option<u32>` of which `None` is written `off`; a number is at least 1.
 pub(super) mod count_or_off {
     use super::{Schema, SchemaGenerator, json_schema};
@@ -263,6 +284,11 @@ enum Off {
 /// A name that may become a metric label.
 pub(super) fn name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "name" })
+}
+
+/// A name that may be left out.
+pub(super) fn optional_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [ { "type": "string", "format": "name" }, { "type": "null" } ] })
 }
 
 /// An IP address or a DNS name, without a port.

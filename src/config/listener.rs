@@ -24,10 +24,15 @@ pub struct ListenerConfig {
     pub protocol: Protocol,
     /// The IP address and port to listen on, unique among the listeners; required. Port 0 takes any free port. With `udp` also a range, `0.0.0.0:33001-33020`, which is mapped one to one.
     pub address: ListenAddress,
-    /// The name of the upstream that serves this listener; required.
-    #[schemars(schema_with = "leaf::name")]
-    pub upstream: String,
-    /// Certificates and versions; required with `https`, refused elsewhere.
+    /// The name of the upstream that serves this listener; required, but with `forward_proxy`, which has none.
+    #[serde(default)]
+    #[schemars(schema_with = "leaf::optional_name")]
+    pub upstream: Option<String>,
+    /// `forward_proxy`: the name of the policy that says who may reach what; required there.
+    #[serde(default)]
+    #[schemars(schema_with = "leaf::optional_name")]
+    pub policy: Option<String>,
+    /// Certificates and versions; required with `https`, optional with `forward_proxy`, refused elsewhere.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
     /// Which requests are let in; by default any that carry a token of the right shape.
@@ -105,20 +110,32 @@ impl ListenerConfig {
     /// that the system chose the name has to be the same as well.
     #[must_use]
     pub fn keeps_socket_of(&self, earlier: &Self) -> bool {
-        let kind = |l: &Self| (l.protocol == Protocol::Udp, l.protocol.is_fallback());
+        let kind = |l: &Self| match l.protocol {
+            Protocol::Https => Protocol::Http,
+            other => other,
+        };
         kind(self) == kind(earlier)
             && self.address == earlier.address
             && (self.name == earlier.name || !self.address.is_any_port())
     }
 
-    /// A listener of which only the required keys are said.
+    /// The upstream that it leads to or, with `forward_proxy`, the policy that rules it; empty when that is not said.
     #[must_use]
-    pub fn new(name: &str, protocol: Protocol, address: ListenAddress, upstream: &str) -> Self {
+    pub fn leads_to(&self) -> &str {
+        let named = if self.protocol == Protocol::ForwardProxy { &self.policy } else { &self.upstream };
+        named.as_deref().unwrap_or_default()
+    }
+
+    /// A listener of which only the required keys are said; `leads_to` is its upstream or, with `forward_proxy`, its policy.
+    #[must_use]
+    pub fn new(name: &str, protocol: Protocol, address: ListenAddress, leads_to: &str) -> Self {
+        let is_forward = protocol == Protocol::ForwardProxy;
         Self {
             name: name.to_owned(),
             protocol,
             address,
-            upstream: upstream.to_owned(),
+            upstream: (!is_forward).then(|| leads_to.to_owned()),
+            policy: is_forward.then(|| leads_to.to_owned()),
             tls: None,
             admission: AdmissionConfig::default(),
             persistent_connection: None,
@@ -151,6 +168,8 @@ pub enum Protocol {
     Tcp,
     /// The data of a transfer; relayed.
     Udp,
+    /// HTTP of clients behind a firewall to nodes elsewhere: `CONNECT`, and absolute targets in the clear.
+    ForwardProxy,
 }
 
 impl Protocol {
@@ -162,6 +181,7 @@ impl Protocol {
             Self::Http => "http",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::ForwardProxy => "forward_proxy",
         }
     }
 

@@ -12,10 +12,14 @@ mod address;
 mod env;
 mod error;
 mod format;
+pub mod host;
 mod leaf;
 mod listener;
+mod policy;
+mod ports;
 mod process;
 mod relay;
+mod resolver;
 mod schema;
 mod shape;
 mod suggest;
@@ -36,12 +40,16 @@ use serde_json::Value;
 
 pub use address::{ListenAddress, NoAddress};
 pub use error::{ConfigError, Problem};
+pub use host::HostPattern;
 pub use listener::{
     AdmissionConfig, BindClient, GuardConfig, ListenerConfig, NodeTarget, PersistentConnection, Protocol,
     ProxyProtocol, TokenKind, TokenLevel, UnknownSession,
 };
+pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleConfig};
+pub use ports::PortRange;
 pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LimitsConfig, LogConfig, LogLevel, TimeoutsConfig};
 pub use relay::Gate;
+pub use resolver::ResolverConfig;
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 pub use upstream::{
     AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, NodePort, PortsConfig,
@@ -59,15 +67,21 @@ pub struct Config {
     /// Where clients connect; required, at least one.
     #[schemars(length(min = 1))]
     pub listeners: Vec<ListenerConfig>,
-    /// The groups of nodes behind the gateway; required, at least one.
-    #[schemars(length(min = 1))]
+    /// The groups of nodes behind the gateway; default empty, which will do where every listener is a forward proxy.
+    #[serde(default)]
     pub upstreams: Vec<UpstreamConfig>,
+    /// Who may reach what through forward proxies; default empty.
+    #[serde(default)]
+    pub policies: Vec<PolicyConfig>,
     /// How much is served at once.
     #[serde(default)]
     pub limits: LimitsConfig,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
+    /// How forward proxies find the addresses of names.
+    #[serde(default)]
+    pub resolver: ResolverConfig,
     /// Where the line about each session goes.
     #[serde(default)]
     pub access_log: AccessLogConfig,
@@ -123,6 +137,9 @@ impl Config {
             if let Some(tls) = &mut upstream.tls {
                 tls.resolve(base);
             }
+        }
+        for policy in &mut self.policies {
+            policy.resolve(base);
         }
         self.access_log.resolve(base);
     }

@@ -22,11 +22,23 @@ pub struct LimitsConfig {
     /// Flows of one client address to one upstream at once; default 200, at least 1.
     #[schemars(range(min = 1))]
     pub max_udp_flows_per_client: u32,
+    /// Tunnels open at once over all `forward_proxy` listeners; default 2000, at least 1. The next one is refused.
+    #[schemars(range(min = 1))]
+    pub max_tunnels: u32,
+    /// Tunnels of one client address at once; default 200, at least 1.
+    #[schemars(range(min = 1))]
+    pub max_tunnels_per_client: u32,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { max_connections: 10_000, max_udp_flows: 20_000, max_udp_flows_per_client: 200 }
+        Self {
+            max_connections: 10_000,
+            max_udp_flows: 20_000,
+            max_udp_flows_per_client: 200,
+            max_tunnels: 2000,
+            max_tunnels_per_client: 200,
+        }
     }
 }
 
@@ -58,6 +70,10 @@ pub struct TimeoutsConfig {
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::positive")]
     pub session_idle: Duration,
+    /// A tunnel of a forward proxy without a byte in either direction; default 10m, above zero. Then it is closed.
+    #[serde(with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::positive")]
+    pub tunnel_idle: Duration,
     /// From being told to stop to refusing new sessions, while readiness is already denied; default 0s.
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::any")]
@@ -77,6 +93,7 @@ impl Default for TimeoutsConfig {
             body_idle: Duration::from_secs(60),
             keep_alive: Duration::from_secs(60),
             session_idle: Duration::from_mins(30),
+            tunnel_idle: Duration::from_mins(10),
             pre_drain: Duration::ZERO,
             drain: Duration::from_hours(24),
         }

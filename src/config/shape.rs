@@ -158,7 +158,9 @@ fn hint(expected: &Alternatives<'_>, found: &Value) -> Option<String> {
         Value::Number(number) if expected.has_format("size") => {
             Some(format!("write \"{number}B\" if bytes are meant; units: B, KiB, MiB, GiB, KB, MB, GB"))
         }
-        Value::Number(_) | Value::Bool(_) if is_word(&found.to_string()) || expected.wants("string") => {
+        Value::Number(_) | Value::Bool(_)
+            if is_word(&found.to_string()) || expected.wants("string") && !expected.wants("integer") =>
+        {
             Some(format!("put it in quotes: \"{found}\""))
         }
         Value::String(text) if expected.wants("integer") && text.parse::<u64>().is_ok() => {

@@ -40,6 +40,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(config.access_log, AccessLogConfig::default());
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.admin, AdminConfig::default());
+    assert_eq!(config.resolver, ResolverConfig::default());
     let (said, unsaid) = (&config.listeners[0], &minimal.listeners[0]);
     assert_eq!(said.persistence(), unsaid.persistence());
     assert_eq!(ListenerConfig { persistent_connection: None, ..said.clone() }, *unsaid);
@@ -47,7 +48,7 @@ fn the_reference_states_the_defaults() {
     upstream.nodes[0].ports = minimal.upstreams[0].nodes[0].ports.clone();
     assert_eq!(upstream, minimal.upstreams[0]);
     for said in &config.listeners[3..] {
-        assert_eq!(*said, ListenerConfig::new(&said.name, said.protocol, said.address, &said.upstream));
+        assert_eq!(*said, ListenerConfig::new(&said.name, said.protocol, said.address, said.leads_to()));
     }
     assert_eq!(config.upstreams[1].health_check.http, Some(HttpCheckConfig::default()));
     assert_eq!(config.upstreams[2].tls, Some(UpstreamTlsConfig::default()));
@@ -189,6 +190,49 @@ fn ports_left_to_the_system_never_clash() {
     accept(&tree).unwrap();
     tree["admin"] = json!({ "address": "off" });
     assert_eq!(accept(&tree).unwrap().admin.address, None);
+}
+
+#[test]
+fn the_example_of_a_forward_proxy_needs_no_upstream_and_no_warning() {
+    let config = Config::load(&repository("config/forward.yaml")).unwrap();
+    assert!(config.upstreams.is_empty() && config.warnings().is_empty());
+    let (listener, policy) = (&config.listeners[0], &config.policies[0]);
+    assert_eq!((listener.upstream.as_deref(), listener.leads_to()), (None, "partners"));
+    assert_eq!((policy.mode, policy.parent.is_none(), policy.allow.len()), (PolicyMode::Enforce, true, 2));
+    assert!(policy.allow[1].ports[0].contains(8443) && policy.deny[0].ports.is_empty());
+    assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
+}
+
+fn forward_tree() -> Value {
+    yaml::parse(&std::fs::read_to_string(repository("config/forward.yaml")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_parents_password_comes_from_the_environment_and_is_written_nowhere() {
+    let mut tree = forward_tree();
+    tree["policies"][0]["parent"] = json!("http://gate:${PASSWORD}@10.0.0.1:3128");
+    tree["policies"][0]["auth"]["users_file"] = json!("users");
+    let lookup = |name: &str| (name == "PASSWORD").then(|| "SECRET".to_owned());
+    let config = read(&tree.to_string(), Path::new("/etc/fallgate"), &lookup).unwrap();
+    let policy = &config.policies[0];
+    assert_eq!(policy.parent.as_ref().unwrap().credentials(), Some(("gate", "SECRET")));
+    assert_eq!(policy.auth.users_file.as_deref(), Some(Path::new("/etc/fallgate/users")));
+    let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+    assert!(!shown.contains("SECRET") && shown.contains("gate:***@10.0.0.1:3128"));
+}
+
+#[test]
+fn a_policy_that_ascp_cannot_satisfy_or_that_is_open_to_all_is_warned_of() {
+    let mut tree = forward_tree();
+    let warnings = |tree: &Value| {
+        let config = accept(tree).unwrap();
+        config.warnings().iter().map(|warning| warning.path.clone()).collect::<Vec<_>>()
+    };
+    tree["policies"][0]["auth"] = json!({});
+    tree["policies"][0]["allow"][1] = json!({ "hosts": ["*"] });
+    assert_eq!(warnings(&tree), ["policies[partners].allow[1]"]);
+    tree["policies"][0]["auth"] = json!({ "users_file": "users" });
+    assert_eq!(warnings(&tree), ["policies[partners].auth.users_file"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What no schema can say: names that must be unique, names that must exist, keys that go together.
 
+mod policy;
 mod protocol;
 
 use std::collections::HashMap;
@@ -27,18 +28,12 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
         self::listener(config, listener, path, &mut problems);
     }
     upstreams(config, &mut problems);
+    policy::policies(config, &mut problems);
     problems
 }
 
 fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &mut Vec<Problem>) {
-    let known = || config.upstreams.iter().map(|upstream| upstream.name.as_str());
-    if !known().any(|name| name == listener.upstream) {
-        let hint = did_you_mean(&listener.upstream, known())
-            .unwrap_or_else(|| format!("known: {}", known().collect::<Vec<_>>().join(", ")));
-        problems.push(
-            Problem::new(format!("{path}.upstream"), format!("no upstream named {:?}", listener.upstream)).hint(hint),
-        );
-    }
+    leads_to(config, listener, path, problems);
     let place = format!("{path}.tls");
     match (listener.protocol, &listener.tls) {
         (Protocol::Https, None) => problems.push(
@@ -48,7 +43,7 @@ fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &m
         (Protocol::Http, Some(_)) => problems.push(
             Problem::new(place, "protocol http has no TLS").hint("write protocol: https, or leave tls out".to_owned()),
         ),
-        (Protocol::Https, Some(tls)) => self::tls(tls, &place, problems),
+        (Protocol::Https | Protocol::ForwardProxy, Some(tls)) => self::tls(tls, &place, problems),
         _ => {}
     }
     protocol::keys(listener, path, problems);
@@ -72,6 +67,31 @@ fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &m
             Problem::new(format!("{path}.proxy_protocol"), "no proxy is trusted to say who the client is")
                 .hint("give trusted_proxies: [\"10.0.0.0/8\"], or write proxy_protocol: off".to_owned()),
         );
+    }
+}
+
+/// The upstream or policy that a listener must name is there.
+fn leads_to(config: &Config, listener: &ListenerConfig, path: &str, problems: &mut Vec<Problem>) {
+    let (key, given, known): (_, _, Vec<&str>) = match listener.protocol {
+        Protocol::ForwardProxy => {
+            ("policy", &listener.policy, config.policies.iter().map(|p| p.name.as_str()).collect())
+        }
+        _ => ("upstream", &listener.upstream, config.upstreams.iter().map(|u| u.name.as_str()).collect()),
+    };
+    let place = format!("{path}.{key}");
+    let choice = match known.as_slice() {
+        [] if key == "policy" => "there is none yet: add policies".to_owned(),
+        [] => "there is none yet: add upstreams".to_owned(),
+        _ => format!("known: {}", known.join(", ")),
+    };
+    match given {
+        None => problems
+            .push(Problem::new(place, format!("protocol {} needs this key", listener.protocol.as_str())).hint(choice)),
+        Some(name) if !known.contains(&name.as_str()) => {
+            let hint = did_you_mean(name, known.iter().copied()).unwrap_or(choice);
+            problems.push(Problem::new(place, format!("no {key} named {name:?}")).hint(hint));
+        }
+        Some(_) => {}
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::error::Problem;
 use super::shape::item_path;
-use super::{Config, Gate, ListenerConfig, Protocol, ProxyProtocol};
+use super::{Config, Gate, HostPattern, ListenerConfig, Protocol, ProxyProtocol, RuleConfig};
 
-/// Every warning, in the order of the listeners.
+/// Every warning, in the order of the listeners and then of the policies.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let names: Vec<_> = config.listeners.iter().map(|l| Some(l.name.clone())).collect();
     let mut warnings = Vec::new();
@@ -33,7 +33,32 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
             );
         }
     }
+    policies(config, &mut warnings);
     warnings
+}
+
+fn policies(config: &Config, warnings: &mut Vec<Problem>) {
+    let names: Vec<_> = config.policies.iter().map(|p| Some(p.name.clone())).collect();
+    for (index, policy) in config.policies.iter().enumerate() {
+        let path = item_path("policies", &names, index);
+        if policy.auth.users_file.is_some() {
+            warnings.push(
+                Problem::new(
+                    format!("{path}.auth.users_file"),
+                    "ascp cannot log in to a proxy: to its 407 it gives up",
+                )
+                .hint("for ascp let clients in by auth.allow_from".to_owned()),
+            );
+        }
+        let anyone = policy.auth.users_file.is_none() && policy.auth.allow_from.is_empty();
+        let anywhere = |rule: &RuleConfig| rule.clients.is_empty() && rule.hosts.contains(&HostPattern::Any);
+        if let Some(at) = policy.allow.iter().position(|rule| anyone && anywhere(rule)) {
+            warnings.push(
+                Problem::new(format!("{path}.allow[{at}]"), "anyone may connect to any host through this gateway")
+                    .hint("say who may in auth.allow_from, or name the hosts".to_owned()),
+            );
+        }
+    }
 }
 
 /// Whether control connections that open the gate of `data` come through a front.

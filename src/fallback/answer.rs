@@ -50,8 +50,12 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         NodeBadName => (502, OUTSIDE_DOCROOT),
         NodeUnreachable | NodeBadAnswer | NodeLost | NodeBadStart | NodeIgnoredRange => (502, PEER_ABORTED),
         Stalled => (504, STALLED),
-        // The last two are said on control connections, which have no answers.
-        TlsHandshake | TlsTimeout | ProxyProtocol | ClientLost | Internal | NodeSilent | NodeNotSsh => (500, INTERNAL),
+        TlsHandshake | TlsTimeout | ProxyProtocol | ClientLost | Internal => (500, INTERNAL),
+        // Of control connections, which have no answers.
+        NodeSilent | NodeNotSsh => (500, INTERNAL),
+        // Of forward proxies, which have their own.
+        BadTarget | ClientNotAllowed | AuthRequired | AuthFailed | PolicyDenied | PrivateAddress | DnsFailed
+        | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => (500, INTERNAL),
     };
     Answer { status, management_error: (operation == Operation::Start).then_some(number) }
 }

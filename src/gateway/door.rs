@@ -5,11 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::parts::Parts;
+use super::{generation::BuildError, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Protocol, UpstreamConfig},
     fallback,
-    net::tls::TlsError,
     relay::{ControlDoor, DataDoor},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
@@ -39,29 +38,38 @@ impl Door {
         }
     }
 
-    /// Builds the door of a listener; reads its certificates, opens no socket.
+    /// Builds the door of a listener; reads its certificates, opens no socket. Only a forward proxy has no upstream.
     pub(super) fn build(
         config: &ListenerConfig,
         top: &Config,
-        upstream: (&UpstreamConfig, Arc<Upstream>),
+        upstream: Option<(&UpstreamConfig, Arc<Upstream>)>,
         parts: &Parts,
         drain: CancellationToken,
-    ) -> Result<Door, TlsError> {
+    ) -> Result<Door, BuildError> {
+        let listener = || config.name.clone();
+        let upstream = || {
+            upstream
+                .ok_or_else(|| BuildError::Upstream { listener: listener(), upstream: config.leads_to().to_owned() })
+        };
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
                 let sessions = parts.sessions.clone();
-                let door = fallback::Door::build(config, top, upstream, sessions, &parts.metrics, drain)?;
+                let door = fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain)
+                    .map_err(|source| BuildError::Tls { listener: listener(), source })?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
             }
             Protocol::Tcp => {
                 let shared = parts.control.clone();
-                let door = ControlDoor::build(config, top, upstream.1, &parts.metrics, shared, drain);
+                let door = ControlDoor::build(config, top, upstream()?.1, &parts.metrics, shared, drain);
                 Door::Stream(StreamDoor::Control(Arc::new(door)))
             }
             Protocol::Udp => {
                 let log = parts.access_log.clone();
-                Door::Data(Arc::new(DataDoor::build(config, upstream.1, parts.flows.clone(), &parts.metrics, log)))
+                let flows = parts.flows.clone();
+                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, flows, &parts.metrics, log)))
             }
+            // TEMPORARY: `StreamDoor::Forward` with a `forward::Door` comes here.
+            Protocol::ForwardProxy => return Err(BuildError::Forward { listener: listener() }),
         })
     }
 }

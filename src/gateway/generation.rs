@@ -48,6 +48,12 @@ pub enum BuildError {
         /// What it names.
         upstream: String,
     },
+    /// TEMPORARY, until `forward::Door` is there: the listener is a forward proxy.
+    #[error("listener {listener}: forward proxies cannot be built yet")]
+    Forward {
+        /// The listener.
+        listener: String,
+    },
 }
 
 /// The doors and upstreams of one config.
@@ -76,13 +82,10 @@ impl Generation {
             .collect();
         let mut doors = HashMap::new();
         for listener in &config.listeners {
-            let named = config.upstreams.iter().find(|u| u.name == listener.upstream);
-            let upstream = named.zip(upstreams.get(&listener.upstream).cloned()).ok_or_else(|| {
-                BuildError::Upstream { listener: listener.name.clone(), upstream: listener.upstream.clone() }
-            })?;
             let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
-            let door = Door::build(listener, &config, upstream, parts, drain.clone())
-                .map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
+            let config_of = |name: &String| config.upstreams.iter().find(|u| u.name == *name);
+            let upstream = listener.upstream.as_ref().and_then(|u| config_of(u).zip(upstreams.get(u).cloned()));
+            let door = Door::build(listener, &config, upstream, parts, drain.clone())?;
             doors.insert(listener.name.clone(), (door, drain));
         }
         let mut checks = Vec::new();
@@ -121,8 +124,9 @@ impl Generation {
 
 /// The ports of an upstream's nodes whose health matters: those that listeners lead to. Data has no check of its own.
 fn checked_ports(config: &Config, upstream: &UpstreamConfig) -> Vec<NodePort> {
-    let leads =
-        |to: fn(Protocol) -> bool| config.listeners.iter().any(|l| l.upstream == upstream.name && to(l.protocol));
+    let leads = |to: fn(Protocol) -> bool| {
+        config.listeners.iter().any(|l| l.upstream.as_ref() == Some(&upstream.name) && to(l.protocol))
+    };
     let fallback = leads(Protocol::is_fallback).then(|| upstream.scheme.port());
     let control = leads(|protocol| protocol == Protocol::Tcp).then_some(NodePort::Tcp);
     fallback.into_iter().chain(control).collect()

@@ -92,6 +92,30 @@ words! {
         NodeNotSsh = "node_not_ssh",
         /// A trusted front sent no PROXY header, or not in time.
         ProxyProtocol = "proxy_protocol",
+        /// The target of a forward request is none, or not in its one spelling.
+        BadTarget = "bad_target",
+        /// The client's address is not in the policy's `allow_from`.
+        ClientNotAllowed = "client_not_allowed",
+        /// The policy asks for a user, and the request names none.
+        AuthRequired = "auth_required",
+        /// The user is not known, or the password is wrong.
+        AuthFailed = "auth_failed",
+        /// The policy denies the target, or does not allow it.
+        PolicyDenied = "policy_denied",
+        /// The target is a private address, or the gateway's own, that the policy does not name.
+        PrivateAddress = "private_address",
+        /// The name of the target was not found.
+        DnsFailed = "dns_failed",
+        /// The target refused the connection.
+        ConnectRefused = "connect_refused",
+        /// The target was not connected to within `connect`.
+        ConnectTimeout = "connect_timeout",
+        /// The target could not be connected to for another reason.
+        ConnectFailed = "connect_failed",
+        /// The gateway, or the client, has as many tunnels as `max_tunnels` or `max_tunnels_per_client` allow.
+        TooManyTunnels = "too_many_tunnels",
+        /// The parent proxy could not be reached, or refused the target.
+        ParentFailed = "parent_failed",
         /// Neither side moved a byte for `body_idle`.
         Stalled = "stalled",
         /// The client went away before the answer was whole.

@@ -15,9 +15,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upstream", &["config", "telemetry", "net"]),
     ("fallback", &["config", "telemetry", "net", "limit", "upstream"]),
     ("relay", &["config", "telemetry", "net", "limit", "upstream", "tunnel"]),
+    ("forward", &["config", "telemetry", "net", "limit", "tunnel"]),
     ("admin", &["config", "telemetry", "net", "limit", "upstream"]),
     ("node", &["config", "telemetry", "net"]),
-    ("gateway", &["config", "telemetry", "net", "limit", "upstream", "tunnel", "fallback", "relay", "admin"]),
+    (
+        "gateway",
+        &["config", "telemetry", "net", "limit", "upstream", "tunnel", "fallback", "relay", "forward", "admin"],
+    ),
     ("cli", &["config", "telemetry", "net", "gateway", "node"]),
 ];
 
@@ -37,6 +41,8 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("libc", &["net"]),
     ("mio", &["net"]),
     ("x509_parser", &["net"]),
+    ("bcrypt", &["forward"]),
+    ("argon2", &["forward"]),
     ("clap", &["cli"]),
 ];
 

@@ -9,14 +9,16 @@ use super::super::{Config, Gate, ListenerConfig, NodeConfig, NodePort, Protocol,
 
 /// Keys of a listener and the protocols that they go with; a key that is not here goes with all.
 const KEYS: &[(&str, &[Protocol])] = &[
-    ("tls", &[Protocol::Https, Protocol::Http]),
+    ("upstream", &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::Udp]),
+    ("policy", &[Protocol::ForwardProxy]),
+    ("tls", &[Protocol::Https, Protocol::Http, Protocol::ForwardProxy]),
     ("admission", &[Protocol::Https, Protocol::Http]),
     ("persistent_connection", &[Protocol::Https, Protocol::Http]),
     ("node_target", &[Protocol::Https, Protocol::Http]),
     ("guard", &[Protocol::Https, Protocol::Http]),
     ("slow_node_notice", &[Protocol::Https, Protocol::Http]),
-    ("trusted_proxies", &[Protocol::Https, Protocol::Http, Protocol::Tcp]),
-    ("proxy_protocol", &[Protocol::Https, Protocol::Http, Protocol::Tcp]),
+    ("trusted_proxies", &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::ForwardProxy]),
+    ("proxy_protocol", &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::ForwardProxy]),
     ("banner_timeout", &[Protocol::Tcp]),
     ("idle", &[Protocol::Tcp]),
     ("send_proxy_protocol", &[Protocol::Tcp]),
@@ -32,7 +34,7 @@ const RECEIVE_BUFFER: std::ops::RangeInclusive<u64> = 64 * 1024..=1024 * 1024 * 
 
 /// A key that does not go with the protocol would do nothing. One that says the default does no harm.
 pub(super) fn keys(listener: &ListenerConfig, path: &str, problems: &mut Vec<Problem>) {
-    let bare = ListenerConfig::new(&listener.name, listener.protocol, listener.address, &listener.upstream);
+    let bare = ListenerConfig::new(&listener.name, listener.protocol, listener.address, listener.leads_to());
     let (Ok(said), Ok(bare)) = (serde_json::to_value(listener), serde_json::to_value(bare)) else { return };
     for (key, protocols) in KEYS.iter().filter(|(_, protocols)| !protocols.contains(&listener.protocol)) {
         if said.get(key).unwrap_or(&Value::Null) != bare.get(key).unwrap_or(&Value::Null) {
@@ -69,7 +71,7 @@ pub(super) fn udp(config: &Config, listener: &ListenerConfig, path: &str, proble
         problems.push(
             Problem::new(
                 format!("{path}.gate"),
-                format!("no tcp listener leads to {}: nobody can open it", listener.upstream),
+                format!("no tcp listener leads to {}: nobody can open it", listener.leads_to()),
             )
             .hint("add a listener with protocol: tcp and the same upstream, or write gate: off".to_owned()),
         );
@@ -79,11 +81,12 @@ pub(super) fn udp(config: &Config, listener: &ListenerConfig, path: &str, proble
 /// Every node needs the ports that the listeners of its upstream lead to; `path` is the place of the list.
 pub(super) fn ports(config: &Config, upstream: &UpstreamConfig, path: &str, problems: &mut Vec<Problem>) {
     let mut needed = Vec::new();
-    for listener in config.listeners.iter().filter(|listener| listener.upstream == upstream.name) {
+    for listener in config.listeners.iter().filter(|listener| listener.upstream.as_ref() == Some(&upstream.name)) {
         let (port, range) = match listener.protocol {
             Protocol::Https | Protocol::Http => (upstream.scheme.port(), 1),
             Protocol::Tcp => (NodePort::Tcp, 1),
             Protocol::Udp => (NodePort::Udp, listener.address.ports()),
+            Protocol::ForwardProxy => continue,
         };
         match needed.iter_mut().find(|(known, _)| *known == port) {
             Some((_, most)) => *most = range.max(*most),
