@@ -33,7 +33,7 @@ fn config(dir: &Path, address: &str, more: &str) -> String {
 fn check_tells_every_problem_at_once_and_exits_with_2() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.yaml");
-    std::fs::write(&path, "version: 1\nlistener: []\nupstreams: []\ntimeouts: { connect: 5 }\n").unwrap();
+    std::fs::write(&path, "version: 1\nlistener: []\nupstreams: [{}]\ntimeouts: { connect: 5 }\n").unwrap();
     let (status, _, stderr) = said(&["check", "--config", path.to_str().unwrap()]);
     assert_eq!(status, 2);
     for part in ["listener", "did you mean", "timeouts.connect", "upstreams", "problems in"] {
