@@ -9,8 +9,8 @@
 //! # Words
 //!
 //! *client* · *node* (a transfer server) · *upstream* (a named group of nodes) · *listener* (a named
-//! bound address) · *policy* (who may reach what through a forward proxy) · *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the
-//! kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
+//! bound address) · *policy* (who may reach what through a forward proxy) ·
+//! *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
 //! *limit*, *permit* · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
