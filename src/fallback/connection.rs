@@ -10,14 +10,16 @@ use std::{
 use super::{
     Door, admission, answer, body,
     exchange::Exchange,
-    forwarded::{self, Forwarded},
     grammar::{self, Call},
     session::{Opening, Session},
     watch,
 };
 use crate::{
     config::{BindClient, PersistentConnection, UnknownSession},
-    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+    net::{
+        forwarded::{self, Forwarded},
+        http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+    },
     telemetry::{Operation, Outcome, Reason},
 };
 
@@ -121,7 +123,7 @@ async fn request(
         Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
     };
     let operation = call.operation;
-    let forwarded = forwarded::of(&head, client, door.tls.is_some(), door.fronts.trusted());
+    let forwarded = forwarded::of(&head, client, door.entrance.is_tls(), door.entrance.fronts().trusted());
     let lacks_length = !call.fetches && head.content_length().is_none();
     let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
     let unfit = if head.has_control() {

@@ -2,6 +2,8 @@
 
 mod connections;
 mod flows;
+mod tunnels;
 
 pub use connections::{ConnectionLimit, ConnectionPermit};
 pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};
+pub use tunnels::{TunnelLimit, TunnelPermit};

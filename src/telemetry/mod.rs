@@ -12,7 +12,7 @@ pub use access::{AccessLog, Record};
 pub use families::Family;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Operation, Outcome,
-    PickHow, Reason,
+    PickHow, Reason, TunnelOutcome,
 };
 pub use metrics::Metrics;
-pub use series::{ActiveGuard, DataMetrics, ListenerMetrics};
+pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
