@@ -18,15 +18,11 @@ use crate::{
     config::{BindClient, PersistentConnection, UnknownSession},
     net::{
         forwarded::{self, Forwarded},
-        http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+        http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
     telemetry::{Operation, Outcome, Reason},
 };
 
-/// How much of the body of a refused request is read and thrown away so that its answer is heard.
-const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
-/// And for how long.
-const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// The largest start body that is read whole before it goes on, in bytes.
 const WHOLE_START: u64 = 1024 * 1024;
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.

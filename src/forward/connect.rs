@@ -1,6 +1,6 @@
 //! CONNECT: the client and its target, joined.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -47,7 +47,7 @@ pub(super) async fn connect(door: Arc<Door>, mut airlock: Airlock, head: Head, c
         tokio::select! {
             biased;
             prepared = &mut preparing => prepared,
-            () = airlock.left() => Err(Refused::new(Reason::ClientLost)),
+            () = poll_fn(|cx| airlock.poll_left(cx)) => Err(Refused::new(Reason::ClientLost)),
             () = door.shared.cut.cancelled() => Err(Refused::new(Reason::Draining)),
         }
     };

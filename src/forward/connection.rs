@@ -22,7 +22,7 @@ use crate::{
         Transport, forwarded,
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
-    telemetry::{Operation, Reason, TunnelOutcome},
+    telemetry::{Operation, Reason, TunnelOutcome, chain},
 };
 
 /// What comes of one request.
@@ -137,7 +137,7 @@ impl Door {
         self.metrics.refusal(reason);
         let (listener, client) = (self.name.as_str(), story.client.ip());
         let (target, rule) = (story.target.as_deref(), story.rule.map(tracing::field::display));
-        let why = why.as_deref().map(|why| tracing::field::display(crate::telemetry::chain(why)));
+        let why = why.as_deref().map(|why| tracing::field::display(chain(why)));
         tracing::info!(listener, %client, target, rule, %reason, why, "A request is refused.");
         let (operation, is_tunnel) = match story.kind {
             Kind::Tunnel => (Operation::Connect, true),

@@ -24,7 +24,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::{Door, record::Story, request, target::Target};
 use crate::{
-    net::http1::{Airlock, AnswerHead, AnswerProblem, BodyFraming, Chunked, Head},
+    net::http1::{Airlock, AnswerHead, AnswerProblem, BodyFraming, ChunkProblem, Chunked, Head},
     telemetry::Direction,
 };
 
@@ -77,7 +77,7 @@ pub(super) enum Fault {
     /// The target left.
     Target(io::Error),
     /// The target's answer will not do.
-    Answer(AnswerProblem),
+    Answer(AnswerFault),
     /// The client's body will not do.
     Body(io::Error),
     /// The parent wants something else, and says so by this status.
@@ -86,6 +86,21 @@ pub(super) enum Fault {
     Stalled,
     /// The gateway ends.
     Cut,
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnswerFault {
+    #[error(transparent)]
+    Head(#[from] AnswerProblem),
+    #[error(transparent)]
+    Chunks(#[from] ChunkProblem),
+    #[error("it changes the protocol, which nobody asked for")]
+    Upgrade,
+    #[error("it never ends to begin")]
+    Endless,
+    #[error("it is in chunks, which a client of HTTP/1.0 does not know")]
+    TooNew,
 }
 
 /// How an exchange ended.
@@ -347,8 +362,8 @@ impl<'a> Exchange<'a> {
         let ahead = &mut self.kept.ahead;
         let n = match &mut self.answer {
             Answer::Head { seen } => {
-                let Some(end) = AnswerHead::end(ahead, seen).map_err(Fault::Answer)? else { return Ok(false) };
-                let head = AnswerHead::parse(ahead.split_to(end).freeze()).map_err(Fault::Answer)?;
+                let Some(end) = AnswerHead::end(ahead, seen).map_err(AnswerFault::from).map_err(Fault::Answer)? else { return Ok(false) };
+                let head = AnswerHead::parse(ahead.split_to(end).freeze()).map_err(AnswerFault::from).map_err(Fault::Answer)?;
                 self.begin(&head)?;
                 return Ok(true);
             }
@@ -382,7 +397,7 @@ impl<'a> Exchange<'a> {
         self.answer = Answer::Head { seen: 0 };
         if head.is_interim() {
             if head.status() == 101 {
-                return Err(Fault::Answer(AnswerProblem::Upgrade));
+                return Err(Fault::Answer(AnswerFault::Upgrade));
             }
             // The transfer client takes any but these two for the final answer (docs/protocol.md, "Answers").
             let passes = self.head.minor() > 0 && (!self.is_fallback || matches!(head.status(), 100 | 102));
@@ -391,14 +406,14 @@ impl<'a> Exchange<'a> {
             } else {
                 self.hidden += 1;
                 if self.hidden > MOST_HIDDEN {
-                    return Err(Fault::Answer(AnswerProblem::Endless));
+                    return Err(Fault::Answer(AnswerFault::Endless));
                 }
             }
             return Ok(());
         }
         let framing = head.body(self.head.method());
         if framing == BodyFraming::Chunked && self.head.minor() == 0 {
-            return Err(Fault::Answer(AnswerProblem::TransferEncoding));
+            return Err(Fault::Answer(AnswerFault::TooNew));
         }
         self.end.status = head.status();
         self.end.client_stays = request::stays(self.head) && framing != BodyFraming::UntilClose;

@@ -78,18 +78,20 @@ pub(super) async fn connect(
     request.push_str("\r\n");
     let asking = async {
         stream.write_all(request.as_bytes()).await?;
-        let mut seen = BytesMut::new();
+        let (mut said, mut seen) = (BytesMut::new(), 0);
         loop {
-            let head = AnswerHead::read(&mut seen)?;
-            match head {
-                Some(head) if head.is_interim() => {}
-                Some(head) if (200..300).contains(&head.status()) => return Ok(seen.freeze()),
-                Some(head) => return Err(ParentError::Status(head.status())),
-                None => {
-                    if stream.read_buf(&mut seen).await? == 0 {
-                        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-                    }
+            let Some(end) = AnswerHead::end(&said, &mut seen)? else {
+                if stream.read_buf(&mut said).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
+                continue;
+            };
+            seen = 0;
+            let head = AnswerHead::parse(said.split_to(end).freeze())?;
+            match head.status() {
+                _ if head.is_interim() => {}
+                200..300 => return Ok(said.freeze()),
+                status => return Err(ParentError::Status(status)),
             }
         }
     };

@@ -22,6 +22,11 @@ use super::{
 };
 use crate::net::Transport;
 
+/// How much of the body of a refused request is read and thrown away so that its answer is heard, in bytes.
+pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+/// And for how long.
+pub const DRAIN_TIME: Duration = Duration::from_secs(60);
+
 /// How long a client may take, by what it is at.
 #[derive(Debug, Clone, Copy)]
 pub struct Waits {

@@ -9,7 +9,7 @@ mod head;
 mod lent;
 mod polled;
 
-pub use airlock::{Airlock, Drained, HeadError, Waits};
+pub use airlock::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, HeadError, Waits};
 pub use answer::{AnswerHead, AnswerProblem, BodyFraming, MAX_ANSWER_FIELDS, MAX_ANSWER_HEAD};
 pub use chunked::{ChunkProblem, Chunked, MAX_EXTENSION, MAX_TRAILERS};
 pub use head::{Grammar, Head, HeadProblem, MAX_FIELDS, MAX_HEAD};
