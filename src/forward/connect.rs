@@ -72,6 +72,9 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
     door.identify(head, story).await?;
     let target = target::connect(head.target()).map_err(|error| Refused::because(error.reason(), error))?;
     story.target = Some(target.to_string());
+    if head.has_control() {
+        return Err(Refused::new(Reason::BadName));
+    }
     // What would be a body, and what would be the first bytes through the tunnel, nobody can tell apart.
     if head.is_chunked() || head.content_length().is_some_and(|length| length > 0) {
         return Err(Refused::new(Reason::BadRequest));

@@ -131,14 +131,22 @@ impl Door {
     }
 
     /// Answers a request that goes nowhere, and writes it down.
-    pub(super) async fn refuse(&self, mut airlock: Airlock, head: &Head, mut story: Box<Story>, refused: Refused) -> Next {
+    pub(super) async fn refuse(
+        &self,
+        mut airlock: Airlock,
+        head: &Head,
+        mut story: Box<Story>,
+        refused: Refused,
+    ) -> Next {
         let Refused { reason, why } = refused;
         story.reason = Some(reason);
         self.metrics.refusal(reason);
         let (listener, client) = (self.name.as_str(), story.client.ip());
         let (target, rule) = (story.target.as_deref(), story.rule.map(tracing::field::display));
         let why = why.as_deref().map(|why| tracing::field::display(chain(why)));
-        tracing::info!(listener, %client, target, rule, %reason, why, "A request is refused.");
+        let failed = matches!(answer::status(reason), 500 | 502 | 504);
+        let what = if failed { "A target was not reached." } else { "A request is refused." };
+        tracing::info!(listener, %client, target, rule, %reason, why, "{what}");
         let (operation, is_tunnel) = match story.kind {
             Kind::Tunnel => (Operation::Connect, true),
             Kind::Request => (Operation::Absolute, false),
@@ -160,7 +168,6 @@ impl Door {
         story.status = Some(answer::status(reason));
         self.metrics.request(operation, answer::status(reason));
         let said = airlock.answer(&answer::refusal(reason, asked, close), self.timeouts.request_head).await;
-        let failed = matches!(answer::status(reason), 500 | 502 | 504);
         self.over(&story, if failed { TunnelOutcome::Failed } else { TunnelOutcome::Refused });
         if close || said.is_err() {
             airlock.close().await;

@@ -129,7 +129,9 @@ impl End {
 /// Where the answer stands.
 enum Answer {
     /// So much of its head was looked at.
-    Head { seen: usize },
+    Head {
+        seen: usize,
+    },
     Length(u64),
     Chunked(Chunked),
     UntilClose,
@@ -183,14 +185,7 @@ impl<'a> Exchange<'a> {
             ended: false,
             hidden: 0,
             last: Instant::now(),
-            end: End {
-                status: 0,
-                begun: false,
-                fault: None,
-                client_stays: false,
-                target_stays: false,
-                silent: true,
-            },
+            end: End { status: 0, begun: false, fault: None, client_stays: false, target_stays: false, silent: true },
         }
     }
 
@@ -243,7 +238,11 @@ impl<'a> Exchange<'a> {
                 }
             }
             if !up && !down {
-                return if self.client.poll_left(cx).is_ready() { Poll::Ready(Err(Fault::Client)) } else { Poll::Pending };
+                return if self.client.poll_left(cx).is_ready() {
+                    Poll::Ready(Err(Fault::Client))
+                } else {
+                    Poll::Pending
+                };
             }
             self.last = Instant::now();
         }
@@ -362,8 +361,12 @@ impl<'a> Exchange<'a> {
         let ahead = &mut self.kept.ahead;
         let n = match &mut self.answer {
             Answer::Head { seen } => {
-                let Some(end) = AnswerHead::end(ahead, seen).map_err(AnswerFault::from).map_err(Fault::Answer)? else { return Ok(false) };
-                let head = AnswerHead::parse(ahead.split_to(end).freeze()).map_err(AnswerFault::from).map_err(Fault::Answer)?;
+                let Some(end) = AnswerHead::end(ahead, seen).map_err(AnswerFault::from).map_err(Fault::Answer)? else {
+                    return Ok(false);
+                };
+                let head = AnswerHead::parse(ahead.split_to(end).freeze())
+                    .map_err(AnswerFault::from)
+                    .map_err(Fault::Answer)?;
                 self.begin(&head)?;
                 return Ok(true);
             }
@@ -388,7 +391,11 @@ impl<'a> Exchange<'a> {
         let piece = self.kept.ahead.split_to(n);
         self.moved.1 += n as u64;
         // Behind a head that waits, so that both go out at once.
-        if self.out.is_empty() { self.out = piece } else { self.out.extend_from_slice(&piece) }
+        if self.out.is_empty() {
+            self.out = piece
+        } else {
+            self.out.extend_from_slice(&piece)
+        }
         Ok(n > 0)
     }
 
@@ -434,7 +441,8 @@ impl<'a> Exchange<'a> {
 
 /// Whether a node asks the client to keep its connection for a whole session: a number, and not 0.
 fn is_persistent(head: &AnswerHead) -> bool {
-    let digits = |value: &[u8]| value.iter().copied().skip_while(|b| *b == b'-').take_while(u8::is_ascii_digit).collect();
+    let digits =
+        |value: &[u8]| value.iter().copied().skip_while(|b| *b == b'-').take_while(u8::is_ascii_digit).collect();
     head.field("x-persistent-connection").map(digits).is_some_and(|d: Vec<u8>| d.iter().any(|digit| *digit != b'0'))
 }
 

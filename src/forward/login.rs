@@ -58,8 +58,8 @@ impl Rules {
         let login = match &config.auth.users_file {
             None => None,
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| RulesError::Read { path: path.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| RulesError::Read { path: path.clone(), source })?;
                 let users = Users::load(&text).map_err(|source| RulesError::Users { path: path.clone(), source })?;
                 Some(Login::new(users)?)
             }

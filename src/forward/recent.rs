@@ -112,8 +112,10 @@ mod tests {
     fn many_strangers_fill_no_memory_and_are_counted_right() {
         let (recent, now) = (Recent::default(), Instant::now());
         let to = target::connect(b"n1.example:443").unwrap();
-        let held: Vec<_> = (0..2 * PLACES as u32).map(|i| recent.begin(IpAddr::from(i.to_be_bytes()), &to, now)).collect();
-        assert_eq!((recent.lock().of.len(), recent.lock().live), (PLACES, held.len() as u64));
+        let held: Vec<_> =
+            (0..2 * PLACES as u32).map(|i| recent.begin(IpAddr::from(i.to_be_bytes()), &to, now)).collect();
+        assert_eq!(recent.lock().of.len(), PLACES);
+        assert_eq!(recent.lock().live, held.len() as u64);
         drop(held);
         assert_eq!(recent.lock().live, 0);
     }

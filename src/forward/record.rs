@@ -1,9 +1,6 @@
 //! What one tunnel or request has to say for itself when it is over.
 
-use std::{
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{net::SocketAddr, time::Instant};
 
 use super::policy::Rule;
 use crate::telemetry::{AccessLog, Reason, Record, TunnelOutcome};

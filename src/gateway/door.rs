@@ -65,8 +65,8 @@ impl Door {
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
                 let sessions = parts.sessions.clone();
-                let door = fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain)
-                    .map_err(tls)?;
+                let door =
+                    fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain).map_err(tls)?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
             }
             Protocol::Tcp => {

@@ -109,7 +109,10 @@ impl Gateway {
         parts.metrics.config_last_reload_timestamp.set(unix_now());
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
-        let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(readiness.clone(), parts.clone())).abort_handle()];
+        let tasks = vec![
+            tokio::spawn(sweep).abort_handle(),
+            tokio::spawn(prune(readiness.clone(), parts.clone())).abort_handle(),
+        ];
         Ok(Gateway {
             parts,
             current: ArcSwap::new(generation),

@@ -54,11 +54,7 @@ impl Parts {
             sessions: Arc::new(Sessions::new(access_log.clone())),
             connections: ConnectionLimit::new(config.limits.max_connections),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
-            control: relay::control::Shared {
-                pipes: pipes.clone(),
-                access_log: access_log.clone(),
-                cut: cut.clone(),
-            },
+            control: relay::control::Shared { pipes: pipes.clone(), access_log: access_log.clone(), cut: cut.clone() },
             forward: forward::Shared {
                 pipes,
                 access_log: access_log.clone(),

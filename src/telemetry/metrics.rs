@@ -8,7 +8,9 @@ use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge
 
 use super::{
     families::{Families, Family},
-    labels::{ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, TunnelOutcome},
+    labels::{
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, TunnelOutcome,
+    },
     series::{DataMetrics, ListenerMetrics, TunnelMetrics},
 };
 

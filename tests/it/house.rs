@@ -45,6 +45,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("x509_parser", &["net"]),
     ("bcrypt", &["forward"]),
     ("argon2", &["forward"]),
+    ("sha_crypt", &["forward"]),
     ("clap", &["cli"]),
 ];
 
