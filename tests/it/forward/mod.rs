@@ -1,6 +1,7 @@
 //! The forward proxy door against origins that are made up: raw TCP peers behind names of a name server of our own.
 
 mod connect;
+mod policy;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,7 +22,7 @@ use tokio::{
 use crate::support::{
     self, Metrics, Wire, certificate,
     dns::Dns,
-    eventually,
+    eventually, loopback,
     peer::{Peer, read_request, say},
     wire::Reply,
 };
@@ -38,6 +39,7 @@ struct Setup {
     top: String,
     resolver: String,
     dns: Option<Dns>,
+    admin: String,
 }
 
 /// A running gateway with the one listener `egress`, and its name server.
@@ -59,6 +61,7 @@ impl Setup {
             top: String::new(),
             resolver: "timeout: 1s".to_owned(),
             dns: None,
+            admin: "127.0.0.1:0".to_owned(),
         }
     }
 
@@ -80,10 +83,16 @@ impl Setup {
         self
     }
 
+    /// Another address of the admin door.
+    fn admin(mut self, address: &str) -> Setup {
+        self.admin = address.to_owned();
+        self
+    }
+
     fn yaml(&self, policy: &str, dns: SocketAddr) -> String {
         format!(
-            "version: 1\nlisteners:\n  - {{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p{}}}\npolicies:\n  - {{name: p, {policy}}}\nresolver: {{servers: ['{dns}'], {}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{}\n",
-            self.listener, self.resolver, self.top
+            "version: 1\nlisteners:\n  - {{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p{}}}\npolicies:\n  - {{name: p, {policy}}}\nresolver: {{servers: ['{dns}'], {}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '{}'}}\n{}\n",
+            self.listener, self.resolver, self.admin, self.top
         )
     }
 
@@ -131,7 +140,7 @@ impl Egress {
     }
 
     async fn metrics(&self) -> Metrics {
-        Metrics::scrape(self.admin).await
+        Metrics::scrape(loopback(self.admin.port())).await
     }
 
     /// Waits until the sum of these series is `value`.
@@ -154,6 +163,11 @@ impl Egress {
             (lines.len() >= n).then_some(lines)
         })
         .await
+    }
+
+    /// How many records there are now.
+    fn lines(&self) -> usize {
+        std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default().lines().count()
     }
 
     /// The `n`th record, from 1.
