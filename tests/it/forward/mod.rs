@@ -2,6 +2,7 @@
 
 mod connect;
 mod policy;
+mod users;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
