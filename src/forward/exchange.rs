@@ -142,6 +142,8 @@ pub(super) struct Exchange<'a> {
     kept: &'a mut Kept,
     head: &'a Head,
     is_fallback: bool,
+    /// A parent answers in the target's place.
+    by_parent: bool,
     /// What the target has not taken yet of the request's head, and then of its body.
     head_out: BytesMut,
     piece: Vec<u8>,
@@ -173,6 +175,7 @@ impl<'a> Exchange<'a> {
             kept,
             head,
             is_fallback,
+            by_parent: false,
             head_out: request,
             piece: Vec::new(),
             piece_out: 0..0,
@@ -197,6 +200,7 @@ impl<'a> Exchange<'a> {
     /// Carries it to its end.
     pub(super) async fn run(&mut self, door: &Door, story: &mut Story) -> End {
         let idle = door.timeouts.tunnel_idle;
+        self.by_parent = story.parent;
         let mut told = (0, 0);
         let result = loop {
             let due = self.last + idle;
@@ -220,9 +224,6 @@ impl<'a> Exchange<'a> {
             End { status: 0, begun: false, fault: None, client_stays: false, target_stays: false, silent: true },
         );
         end.fault = result.err().or(end.fault);
-        if story.parent && end.status == 407 && !end.begun {
-            end.fault = Some(Fault::Parent(407));
-        }
         end.target_stays &= !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty() && !story.parent;
         end
     }
@@ -410,6 +411,10 @@ impl<'a> Exchange<'a> {
                 }
             }
             return Ok(());
+        }
+        // It is meant for this gateway; the client has no such words.
+        if self.by_parent && head.status() == 407 {
+            return Err(Fault::Parent(407));
         }
         let framing = head.body(self.head.method());
         if framing == BodyFraming::Chunked && self.head.minor() == 0 {
