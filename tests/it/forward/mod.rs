@@ -1,6 +1,7 @@
 //! The forward proxy door against origins that are made up: raw TCP peers behind names of a name server of our own.
 
 mod connect;
+mod parent;
 mod policy;
 mod users;
 
