@@ -431,9 +431,10 @@ impl<'a> Exchange<'a> {
             BodyFraming::UntilClose => Answer::UntilClose,
         };
         compose(head, self.end.client_stays, &mut self.out);
-        self.end.begun = true;
-        // What has come of the body goes out with the head.
-        self.pass().map(drop)
+        // What has come of the body goes out with the head; of an answer that is bad already, nothing does.
+        let passed = self.pass();
+        self.end.begun = passed.is_ok();
+        passed.map(drop)
     }
 }
 
