@@ -1,8 +1,11 @@
 //! The forward proxy door against origins that are made up: raw TCP peers behind names of a name server of our own.
 
+mod absolute;
+mod bodies;
 mod connect;
 mod parent;
 mod policy;
+mod reuse;
 mod users;
 
 use std::{
