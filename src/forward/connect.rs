@@ -1,6 +1,6 @@
 //! CONNECT: the client and its target, joined.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -40,17 +40,8 @@ pub(super) struct Tunnel {
 /// Answers a CONNECT; what comes of it is a tunnel, if the client may have one.
 pub(super) async fn connect(door: Arc<Door>, mut airlock: Airlock, head: Head, client: SocketAddr) -> Next {
     let mut story = Box::new(Story::new(Kind::Tunnel, client));
-    // While it is connected to, a client may leave; then nobody waits for the answer.
-    let prepared = {
-        let preparing = prepare(&door, &head, &mut story);
-        tokio::pin!(preparing);
-        tokio::select! {
-            biased;
-            prepared = &mut preparing => prepared,
-            () = poll_fn(|cx| airlock.poll_left(cx)) => Err(Refused::new(Reason::ClientLost)),
-            () = door.shared.cut.cancelled() => Err(Refused::new(Reason::Draining)),
-        }
-    };
+    let preparing = prepare(&door, &head, &mut story);
+    let prepared = door.while_awaited(&mut airlock, preparing).await;
     let (target, from_target, held) = match prepared {
         Ok(prepared) => prepared,
         Err(refused) => return door.refuse(airlock, &head, story, refused).await,

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -122,6 +123,21 @@ impl Door {
         login.verify(&given, self.timeouts.request_head).await.map_err(Refused::new)?;
         story.user = Some(given.user);
         Ok(())
+    }
+
+    /// Waits for what an answer needs, as long as the client waits for the answer. One that is still sending its body is
+    /// not watched.
+    pub(super) async fn while_awaited<T>(
+        &self,
+        airlock: &mut Airlock,
+        work: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<T, Refused> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = poll_fn(|cx| airlock.poll_left(cx)) => Err(Refused::new(Reason::ClientLost)),
+            () = self.shared.cut.cancelled() => Err(Refused::new(Reason::Draining)),
+        }
     }
 
     /// While the gateway drains, only sessions that run may go on.

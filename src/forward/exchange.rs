@@ -144,6 +144,8 @@ pub(super) struct Exchange<'a> {
     kept: &'a mut Kept,
     head: &'a Head,
     is_fallback: bool,
+    /// A parent answers in the target's place.
+    by_parent: bool,
     /// What the target has not taken yet of the request's head, and then of its body.
     head_out: BytesMut,
     piece: Vec<u8>,
@@ -175,6 +177,7 @@ impl<'a> Exchange<'a> {
             kept,
             head,
             is_fallback,
+            by_parent: false,
             head_out: request,
             piece: Vec::new(),
             piece_out: 0..0,
@@ -192,6 +195,7 @@ impl<'a> Exchange<'a> {
     /// Carries it to its end.
     pub(super) async fn run(&mut self, door: &Door, story: &mut Story) -> End {
         let idle = door.timeouts.tunnel_idle;
+        self.by_parent = story.parent;
         let mut told = (0, 0);
         let result = loop {
             let due = self.last + idle;
@@ -215,9 +219,6 @@ impl<'a> Exchange<'a> {
             End { status: 0, begun: false, fault: None, client_stays: false, target_stays: false, silent: true },
         );
         end.fault = result.err().or(end.fault);
-        if story.parent && end.status == 407 && !end.begun {
-            end.fault = Some(Fault::Parent(407));
-        }
         end.target_stays &= !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty() && !story.parent;
         end
     }
@@ -418,6 +419,10 @@ impl<'a> Exchange<'a> {
             }
             return Ok(());
         }
+        // It is meant for this gateway; the client has no such words.
+        if self.by_parent && head.status() == 407 {
+            return Err(Fault::Parent(407));
+        }
         let framing = head.body(self.head.method());
         if framing == BodyFraming::Chunked && self.head.minor() == 0 {
             return Err(Fault::Answer(AnswerFault::TooNew));
@@ -433,9 +438,10 @@ impl<'a> Exchange<'a> {
             BodyFraming::UntilClose => Answer::UntilClose,
         };
         compose(head, self.end.client_stays, &mut self.out);
-        self.end.begun = true;
-        // What has come of the body goes out with the head.
-        self.pass().map(drop)
+        // What has come of the body goes out with the head; of an answer that is bad already, nothing does.
+        let passed = self.pass();
+        self.end.begun = passed.is_ok();
+        passed.map(drop)
     }
 }
 

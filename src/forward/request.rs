@@ -31,7 +31,8 @@ pub(super) async fn request(
     kept: Option<Kept>,
 ) -> Next {
     let mut story = Box::new(Story::new(Kind::Request, client));
-    let (absolute, mut kept, parent) = match prepare(door, &head, &mut story, kept).await {
+    let preparing = prepare(door, &head, &mut story, kept);
+    let (absolute, mut kept, parent) = match door.while_awaited(&mut airlock, preparing).await {
         Ok(prepared) => prepared,
         Err(refused) => return door.refuse(airlock, &head, story, refused).await,
     };
@@ -46,11 +47,13 @@ pub(super) async fn request(
         if !again {
             break end;
         }
-        match door.reach(&absolute.target, &mut story).await {
+        let reaching = async {
+            let reached = door.reach(&absolute.target, &mut story).await;
+            reached.map_err(|error| Refused::because(error.reason(), error))
+        };
+        match door.while_awaited(&mut airlock, reaching).await {
             Ok(reached) => kept = Kept::new(absolute.target.clone(), reached.stream),
-            Err(error) => {
-                return door.refuse(airlock, &head, story, Refused::because(error.reason(), error)).await;
-            }
+            Err(refused) => return door.refuse(airlock, &head, story, refused).await,
         }
     };
     let outcome = match end.fault {
