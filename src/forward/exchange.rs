@@ -3,10 +3,12 @@
 //! Both directions run at once, each from one socket to the other through one piece of memory: a client that does not
 //! read stops the target, and the other way round. An answer may come before the request is whole; interim answers pass.
 
+mod answer;
+mod kept;
+
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
     ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -16,58 +18,25 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncWrite, ReadBuf},
-    net::TcpStream,
     select,
     time::{Instant, sleep_until},
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{Door, record::Story, request, target::Target};
+use super::{Door, record::Story};
 use crate::{
-    net::http1::{Airlock, AnswerHead, AnswerProblem, BodyFraming, ChunkProblem, Chunked, Head},
+    net::http1::{Airlock, Head},
     telemetry::Direction,
 };
+use answer::Answer;
+
+pub(super) use answer::{AnswerFault, is_hop_by_hop, put_field};
+pub(super) use kept::Kept;
 
 /// What is read at once, in bytes.
 const PIECE: usize = 32 * 1024;
 /// How often the bytes of a running exchange are counted.
 const COUNTED: Duration = Duration::from_secs(5);
-/// Interim answers that are kept from the client, before the target counts as one that never ends.
-const MOST_HIDDEN: u32 = 1000;
-/// Fields that are for the next hop alone (RFC 9110, section 7.6.1). The framing is passed on as it is.
-const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade"];
-/// What no `Connection` field can take out of a message.
-const FRAMING: &[&str] = &["host", "content-length", "transfer-encoding"];
-
-/// A connection to a target, kept as long as the client's own.
-#[derive(Debug)]
-pub(super) struct Kept {
-    target: Target,
-    stream: TcpStream,
-    /// What came behind the last answer; anything makes the connection useless.
-    ahead: BytesMut,
-    /// Exchanges that are over.
-    pub(super) uses: u32,
-    /// The node asked the client to keep its connection for a session (docs/protocol.md, "Persistence").
-    pub(super) of_session: bool,
-}
-
-impl Kept {
-    pub(super) fn new(target: Target, stream: TcpStream) -> Kept {
-        Kept { target, stream, ahead: BytesMut::new(), uses: 0, of_session: false }
-    }
-
-    /// Whether it leads there and nothing has come since the last answer.
-    pub(super) fn serves(&self, target: &Target) -> bool {
-        self.target == *target
-            && self.ahead.is_empty()
-            && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.stream.peer_addr().ok()
-    }
-}
 
 /// What broke an exchange.
 #[derive(Debug)]
@@ -80,27 +49,10 @@ pub(super) enum Fault {
     Answer(AnswerFault),
     /// The client's body will not do.
     Body(io::Error),
-    /// The parent wants something else, and says so by this status.
-    Parent(u16),
     /// Nothing moved for too long.
     Stalled,
     /// The gateway ends.
     Cut,
-}
-
-/// What is wrong with an answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AnswerFault {
-    #[error(transparent)]
-    Head(#[from] AnswerProblem),
-    #[error(transparent)]
-    Chunks(#[from] ChunkProblem),
-    #[error("it changes the protocol, which nobody asked for")]
-    Upgrade,
-    #[error("it never ends to begin")]
-    Endless,
-    #[error("it is in chunks, which a client of HTTP/1.0 does not know")]
-    TooNew,
 }
 
 /// How an exchange ended.
@@ -126,101 +78,83 @@ impl End {
     }
 }
 
-/// Where the answer stands.
-enum Answer {
-    /// So much of its head was looked at.
-    Head {
-        seen: usize,
-    },
-    Length(u64),
-    Chunked(Chunked),
-    UntilClose,
-    Over,
-}
-
 /// A request on its way, and its answer.
 pub(super) struct Exchange<'a> {
     client: &'a mut Airlock,
     kept: &'a mut Kept,
-    head: &'a Head,
-    is_fallback: bool,
-    /// A parent answers in the target's place.
-    by_parent: bool,
     /// What the target has not taken yet of the request's head, and then of its body.
     head_out: BytesMut,
     piece: Vec<u8>,
     piece_out: Range<usize>,
-    /// Bytes of the body that were given to the target, and of the answer's that were given to the client.
-    moved: (u64, u64),
+    /// Bytes of the body that the target took.
+    uploaded: u64,
     /// The target takes no more of the request.
     deaf: bool,
-    answer: Answer,
+    answer: Answer<'a>,
     /// What the client has not taken yet of the answer.
     out: BytesMut,
     /// The target has ended.
     ended: bool,
-    hidden: u32,
+    /// The target has not said a word.
+    silent: bool,
     last: Instant,
-    end: End,
 }
 
 impl<'a> Exchange<'a> {
+    /// `by_parent`: another proxy answers in the target's place.
     pub(super) fn new(
         client: &'a mut Airlock,
         kept: &'a mut Kept,
-        head: &'a Head,
-        is_fallback: bool,
+        (head, is_fallback): (&'a Head, bool),
         request: BytesMut,
+        by_parent: bool,
     ) -> Exchange<'a> {
         Exchange {
             client,
             kept,
-            head,
-            is_fallback,
-            by_parent: false,
             head_out: request,
             piece: Vec::new(),
             piece_out: 0..0,
-            moved: (0, 0),
+            uploaded: 0,
             deaf: false,
-            answer: Answer::Head { seen: 0 },
+            answer: Answer::to(head, is_fallback, by_parent),
             out: BytesMut::new(),
             ended: false,
-            hidden: 0,
+            silent: true,
             last: Instant::now(),
-            end: End { status: 0, begun: false, fault: None, client_stays: false, target_stays: false, silent: true },
         }
     }
 
     /// Carries it to its end.
-    pub(super) async fn run(&mut self, door: &Door, story: &mut Story) -> End {
+    pub(super) async fn run(mut self, door: &Door, story: &mut Story) -> End {
         let idle = door.timeouts.tunnel_idle;
-        self.by_parent = story.parent;
         let mut told = (0, 0);
         let result = loop {
-            let due = self.last + idle;
-            let look = due.min(Instant::now() + COUNTED);
+            let look = (self.last + idle).min(Instant::now() + COUNTED);
             let result = select! {
                 biased;
                 result = poll_fn(|cx| self.poll(cx)) => Some(result),
                 () = door.shared.cut.cancelled() => Some(Err(Fault::Cut)),
                 () = sleep_until(look) => (Instant::now() >= self.last + idle).then_some(Err(Fault::Stalled)),
             };
-            door.metrics.bytes(Direction::Upload, self.moved.0 - told.0);
-            door.metrics.bytes(Direction::Download, self.moved.1 - told.1);
-            told = self.moved;
+            door.metrics.bytes(Direction::Upload, self.uploaded - told.0);
+            door.metrics.bytes(Direction::Download, self.answer.bytes - told.1);
+            told = (self.uploaded, self.answer.bytes);
             if let Some(result) = result {
                 break result;
             }
         };
-        (story.uploaded, story.downloaded) = self.moved;
-        let mut end = std::mem::replace(
-            &mut self.end,
-            End { status: 0, begun: false, fault: None, client_stays: false, target_stays: false, silent: true },
-        );
-        end.fault = result.err().or(end.fault);
-        end.target_stays &= !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty() && !story.parent;
-        end
+        (story.uploaded, story.downloaded) = told;
+        let is_clean = !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty();
+        self.kept.of_session |= self.answer.is_of_session;
+        End {
+            status: self.answer.status,
+            begun: self.answer.begun,
+            fault: result.err(),
+            client_stays: self.answer.client_stays && !self.client.has_ended(),
+            target_stays: self.answer.target_stays && is_clean,
+            silent: self.silent,
+        }
     }
 
     /// The whole request has gone out.
@@ -230,14 +164,16 @@ impl<'a> Exchange<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
-            let up = self.poll_up(cx)?;
+            let up = self.poll_up(cx);
             let down = self.poll_down(cx)?;
-            if matches!(self.answer, Answer::Over) && self.out.is_empty() {
+            if self.answer.is_over() && self.out.is_empty() {
                 ready!(self.client.poll_flush(cx)).map_err(|_| Fault::Client)?;
-                if self.is_sent() || self.deaf || self.ended {
+                // Who has the whole answer owes nothing more, and may leave in the middle of the request.
+                if self.is_sent() || self.deaf || self.ended || matches!(up, Err(Fault::Client)) {
                     return Poll::Ready(Ok(()));
                 }
             }
+            let up = up?;
             if !up && !down {
                 return if self.client.poll_left(cx).is_ready() {
                     Poll::Ready(Err(Fault::Client))
@@ -270,7 +206,7 @@ impl<'a> Exchange<'a> {
                     moved = true;
                     if self.head_out.is_empty() {
                         self.piece_out.start += n;
-                        self.moved.0 += n as u64;
+                        self.uploaded += n as u64;
                     } else {
                         self.head_out.advance(n);
                     }
@@ -317,11 +253,11 @@ impl<'a> Exchange<'a> {
                 moved = true;
                 continue;
             }
-            if self.pass()? {
+            if self.answer.pass(&mut self.kept.ahead, &mut self.out).map_err(Fault::Answer)? {
                 moved = true;
                 continue;
             }
-            if matches!(self.answer, Answer::Over) || self.ended {
+            if self.answer.is_over() || self.ended {
                 return Ok(moved);
             }
             if self.kept.ahead.is_empty() {
@@ -345,136 +281,15 @@ impl<'a> Exchange<'a> {
     fn took(&mut self, read: io::Result<usize>) -> Result<(), Fault> {
         match read {
             Ok(n) if n > 0 => {
-                self.end.silent = false;
+                self.silent = false;
                 Ok(())
             }
-            Ok(_) if matches!(self.answer, Answer::UntilClose) => {
-                (self.answer, self.ended) = (Answer::Over, true);
+            Ok(_) if self.answer.close() => {
+                self.ended = true;
                 Ok(())
             }
             Ok(_) => Err(Fault::Target(io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(Fault::Target(error)),
         }
-    }
-
-    /// Makes what the target said ready for the client; whether there was any.
-    fn pass(&mut self) -> Result<bool, Fault> {
-        let ahead = &mut self.kept.ahead;
-        let n = match &mut self.answer {
-            Answer::Head { seen } => {
-                let Some(end) = AnswerHead::end(ahead, seen).map_err(AnswerFault::from).map_err(Fault::Answer)? else {
-                    return Ok(false);
-                };
-                let head = AnswerHead::parse(ahead.split_to(end).freeze())
-                    .map_err(AnswerFault::from)
-                    .map_err(Fault::Answer)?;
-                self.begin(&head)?;
-                return Ok(true);
-            }
-            Answer::Over => return Ok(false),
-            Answer::UntilClose => ahead.len(),
-            Answer::Length(left) => {
-                let n = ahead.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= n as u64;
-                if *left == 0 {
-                    self.answer = Answer::Over;
-                }
-                n
-            }
-            Answer::Chunked(chunks) => {
-                let n = chunks.scan(ahead).map_err(|problem| Fault::Answer(problem.into()))?;
-                if chunks.is_done() {
-                    self.answer = Answer::Over;
-                }
-                n
-            }
-        };
-        let piece = self.kept.ahead.split_to(n);
-        self.moved.1 += n as u64;
-        // Behind a head that waits, so that both go out at once.
-        if self.out.is_empty() {
-            self.out = piece
-        } else {
-            self.out.extend_from_slice(&piece)
-        }
-        Ok(n > 0)
-    }
-
-    /// A head has come.
-    fn begin(&mut self, head: &AnswerHead) -> Result<(), Fault> {
-        self.answer = Answer::Head { seen: 0 };
-        if head.is_interim() {
-            if head.status() == 101 {
-                return Err(Fault::Answer(AnswerFault::Upgrade));
-            }
-            // The transfer client takes any but these two for the final answer (docs/protocol.md, "Answers").
-            let passes = self.head.minor() > 0 && (!self.is_fallback || matches!(head.status(), 100 | 102));
-            if passes {
-                self.out.extend_from_slice(head.raw());
-            } else {
-                self.hidden += 1;
-                if self.hidden > MOST_HIDDEN {
-                    return Err(Fault::Answer(AnswerFault::Endless));
-                }
-            }
-            return Ok(());
-        }
-        // It is meant for this gateway; the client has no such words.
-        if self.by_parent && head.status() == 407 {
-            return Err(Fault::Parent(407));
-        }
-        let framing = head.body(self.head.method());
-        if framing == BodyFraming::Chunked && self.head.minor() == 0 {
-            return Err(Fault::Answer(AnswerFault::TooNew));
-        }
-        self.end.status = head.status();
-        self.end.client_stays = request::stays(self.head) && framing != BodyFraming::UntilClose;
-        self.end.target_stays = head.keeps_alive() && framing != BodyFraming::UntilClose;
-        self.kept.of_session |= is_persistent(head);
-        self.answer = match framing {
-            BodyFraming::None | BodyFraming::Length(0) => Answer::Over,
-            BodyFraming::Length(n) => Answer::Length(n),
-            BodyFraming::Chunked => Answer::Chunked(Chunked::default()),
-            BodyFraming::UntilClose => Answer::UntilClose,
-        };
-        compose(head, self.end.client_stays, &mut self.out);
-        // What has come of the body goes out with the head; of an answer that is bad already, nothing does.
-        let passed = self.pass();
-        self.end.begun = passed.is_ok();
-        passed.map(drop)
-    }
-}
-
-/// Whether a node asks the client to keep its connection for a whole session: a number, and not 0.
-fn is_persistent(head: &AnswerHead) -> bool {
-    let digits =
-        |value: &[u8]| value.iter().copied().skip_while(|b| *b == b'-').take_while(u8::is_ascii_digit).collect();
-    head.field("x-persistent-connection").map(digits).is_some_and(|d: Vec<u8>| d.iter().any(|digit| *digit != b'0'))
-}
-
-/// The head as the client gets it.
-fn compose(head: &AnswerHead, stays: bool, to: &mut BytesMut) {
-    to.extend_from_slice(b"HTTP/1.1");
-    let line = head.raw().split(|b| *b == b'\r').next().unwrap_or_default();
-    to.extend_from_slice(line.get(8..).unwrap_or_default());
-    to.extend_from_slice(b"\r\n");
-    for (name, value) in head.fields() {
-        if !is_hop_by_hop(name, HOP_BY_HOP, head.tokens("connection")) {
-            put_field(to, name, value);
-        }
-    }
-    put_field(to, b"Connection", if stays { b"keep-alive" } else { b"close" });
-    to.extend_from_slice(b"\r\n");
-}
-
-/// Whether a field is for the next hop alone: by its name, or because the message's `Connection` says so.
-pub(super) fn is_hop_by_hop<'t>(name: &[u8], always: &[&str], mut named: impl Iterator<Item = &'t [u8]>) -> bool {
-    let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    always.iter().any(is) || named.any(|token| name.eq_ignore_ascii_case(token)) && !FRAMING.iter().any(is)
-}
-
-pub(super) fn put_field(to: &mut BytesMut, name: &[u8], value: &[u8]) {
-    for part in [name, b": ", value, b"\r\n"] {
-        to.extend_from_slice(part);
     }
 }

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::{
     Door,
     connection::{After, Next, Refused},
-    exchange::{self, Exchange, Fault, Kept},
+    exchange::{self, AnswerFault, Exchange, Fault, Kept},
     parent,
     policy::{Ask, Verdict},
     record::{Kind, Story},
@@ -39,8 +39,8 @@ pub(super) async fn request(
     let connected = door.shared.recent.begin(client.ip(), &absolute.target, Instant::now());
     let end = loop {
         let request = compose(&head, &absolute, parent);
-        let was_used = kept.uses > 0;
-        let mut exchange = Exchange::new(&mut airlock, &mut kept, &head, is_fallback(&head, &absolute), request);
+        let (was_used, what) = (kept.uses > 0, (&head, is_fallback(&head, &absolute)));
+        let exchange = Exchange::new(&mut airlock, &mut kept, what, request, story.parent);
         let end = exchange.run(door, &mut story).await;
         // The target closed what had been idle; nothing of the request was heard.
         let again = was_used && end.is_unheard() && is_repeatable(&head);
@@ -208,9 +208,9 @@ impl Fault {
         match self {
             Fault::Client => Refused::new(Reason::ClientLost),
             Fault::Target(error) => Refused::because(Reason::NodeLost, error),
-            Fault::Answer(problem) => Refused::because(Reason::NodeBadAnswer, problem),
+            Fault::Answer(fault @ AnswerFault::Parent(_)) => Refused::because(Reason::ParentFailed, fault),
+            Fault::Answer(fault) => Refused::because(Reason::NodeBadAnswer, fault),
             Fault::Body(error) => Refused::because(Reason::BadRequest, error),
-            Fault::Parent(status) => Refused::because(Reason::ParentFailed, parent::ParentError::Status(status)),
             Fault::Stalled => Refused::new(Reason::Stalled),
             Fault::Cut => Refused::new(Reason::Draining),
         }
@@ -220,7 +220,7 @@ impl Fault {
         match self {
             Fault::Client | Fault::Body(_) => TunnelOutcome::ClientLost,
             Fault::Target(_) => TunnelOutcome::TargetLost,
-            Fault::Answer(_) | Fault::Parent(_) => TunnelOutcome::Failed,
+            Fault::Answer(_) => TunnelOutcome::Failed,
             Fault::Stalled => TunnelOutcome::Idle,
             Fault::Cut => TunnelOutcome::Drained,
         }
