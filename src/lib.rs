@@ -27,11 +27,14 @@
 //!
 //! Imports go downward only. Doors never import each other, nothing but `cli` imports `gateway`, and
 //! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
-//! hyper in `admin` and in the health checks of `upstream`, rustls in `net` (and in the guest house,
+//! hyper in `admin` and in the health checks of `upstream`, rustls and the name resolver in `net` (and rustls in the guest house,
 //! which is a peer and stands for itself), prometheus in
-//! `telemetry`, YAML in `config`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
+//! `telemetry`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
-//! # Four stories
+//! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
+//! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.
+//!
+//! # Five stories
 //!
 //! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
@@ -55,6 +58,11 @@
 //! core) knows goes out by the flow's own socket to its node, equal datagrams in one segmented send. What it does not
 //! know must pass the gate (`relay::udp::gate`) and the limits; else it is dropped under a word that is counted. The
 //! node's answers leave by the socket, and from the address, that the client spoke to. A reload moves no flow.
+//!
+//! **A CONNECT.** [`forward::Door`] finds out who asks and what for: the target must be sound, then the policy
+//! (`forward::policy`, a pure core) rules on it by name. The resolver ([`net::dns`]) gives its addresses; each is ruled on, and
+//! those that may be connected to are raced ([`net::dial`]). The client hears 200, and a [`tunnel`] joins the two. A request in
+//! absolute form goes the same way, and then byte for byte (`forward::exchange`).
 //!
 //! **A reload.** [`config::Config::load`] tells all problems at once, or none. The gateway builds the
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing

@@ -70,7 +70,7 @@ pub struct TimeoutsConfig {
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::positive")]
     pub session_idle: Duration,
-    /// A tunnel of a forward proxy without a byte in either direction; default 10m, above zero. Then it is closed.
+    /// A tunnel or a request of a forward proxy without a byte in either direction; default 10m, above zero. Then it is closed.
     #[serde(with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::positive")]
     pub tunnel_idle: Duration,

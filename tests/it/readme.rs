@@ -75,10 +75,13 @@ fn the_table_of_metrics_is_the_registrys() {
 }
 
 #[test]
-fn the_minimal_config_of_the_readme_is_the_one_that_is_shipped() {
+fn the_configs_of_the_readme_are_those_that_are_shipped() {
     let minimal = std::fs::read_to_string(root().join("config/minimal.yaml")).unwrap();
     hold("minimal", &format!("```yaml\n{minimal}```\n"));
     Config::load(Path::new(&root().join("config/minimal.yaml"))).unwrap();
+    let forward = std::fs::read_to_string(root().join("config/forward.yaml")).unwrap();
+    hold("forward", &format!("```yaml\n{forward}```\n"));
+    Config::load(Path::new(&root().join("config/forward.yaml"))).unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     body::Body,
-    fields::head_end,
+    fields::{has_bare_end, head_end},
     head::{Grammar, Head, HeadProblem, MAX_HEAD},
     lent::{self, Lent, Loan},
 };
@@ -117,6 +117,7 @@ impl Airlock {
             deadline = Instant::now() + waits.head;
         }
         loop {
+            let before = seen;
             if let Some(end) = head_end(&self.ahead, &mut seen, MAX_HEAD).map_err(|()| HeadProblem::TooLarge)? {
                 let head = Head::parse_as(self.ahead.split_to(end).freeze(), self.grammar)?;
                 self.body = Body::of(&head);
@@ -125,6 +126,9 @@ impl Airlock {
             // A head that already broke a rule need not be waited for.
             if self.ahead.first().is_some_and(|b| !b.is_ascii_uppercase()) {
                 return Err(HeadProblem::RequestLine.into());
+            }
+            if has_bare_end(&self.ahead, before) {
+                return Err(HeadProblem::LineEnd.into());
             }
             let fresh = self.ahead.is_empty();
             match timeout_at(deadline, self.read_more()).await {

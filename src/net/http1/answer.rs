@@ -88,9 +88,9 @@ impl AnswerHead {
         if !bytes.iter().zip(known).all(|(b, k)| b == k) {
             return Err(AnswerProblem::StatusLine);
         }
-        let fresh = bytes.get(seen.saturating_sub(1)..).unwrap_or_default();
+        let before = *seen;
         let end = fields::head_end(bytes, seen, MAX_ANSWER_HEAD).map_err(|()| AnswerProblem::TooLarge)?;
-        if end.is_none() && fresh.windows(2).any(|w| matches!(w, [a, b] if (*a == b'\r') != (*b == b'\n'))) {
+        if end.is_none() && fields::has_bare_end(bytes, before) {
             return Err(AnswerProblem::LineEnd);
         }
         Ok(end)

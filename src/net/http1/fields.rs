@@ -159,6 +159,14 @@ pub(super) fn head_end(bytes: &[u8], seen: &mut usize, most: usize) -> Result<Op
     }
 }
 
+/// Whether a CR stands without its LF, or an LF without its CR, in what a head has so far; only from `seen` on. A CR at
+/// the very end may yet get its LF.
+pub(super) fn has_bare_end(bytes: &[u8], seen: usize) -> bool {
+    let fresh = bytes.get(seen.saturating_sub(1)..).unwrap_or_default();
+    (seen == 0 && bytes.first() == Some(&b'\n'))
+        || fresh.windows(2).any(|pair| matches!(pair, [a, b] if (*a == b'\r') != (*b == b'\n')))
+}
+
 fn trim_blanks(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;

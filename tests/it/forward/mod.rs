@@ -3,6 +3,7 @@
 mod absolute;
 mod bodies;
 mod connect;
+mod corpus;
 mod hostile;
 mod parent;
 mod policy;
