@@ -60,8 +60,7 @@ pub(super) async fn reach(
     };
     let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, parent.port())).collect();
     let (stream, address) = dial(addresses, patience).await?;
-    tcp::keep_alive(&stream);
-    let _ = stream.set_nodelay(true);
+    tcp::tune(&stream);
     Ok((stream, address))
 }
 

@@ -85,8 +85,7 @@ impl Door {
         };
         let allowed = allowed(&ruling, found, target.port, story)?;
         let (stream, address) = dial(allowed, self.timeouts.connect).await?;
-        tcp::keep_alive(&stream);
-        let _ = stream.set_nodelay(true);
+        tcp::tune(&stream);
         story.address = Some(address);
         Ok(Reached { stream, parent: None })
     }

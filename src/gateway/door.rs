@@ -102,10 +102,11 @@ impl StreamDoor {
 
     /// Serves one accepted connection to its end.
     pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        // Boxed, so that no door's connections have the size of another's.
         match self {
-            StreamDoor::Fallback(door) => door.serve(stream, peer).await,
-            StreamDoor::Control(door) => door.serve(stream, peer).await,
-            StreamDoor::Forward(door) => door.serve(stream, peer).await,
+            StreamDoor::Fallback(door) => Box::pin(door.serve(stream, peer)).await,
+            StreamDoor::Control(door) => Box::pin(door.serve(stream, peer)).await,
+            StreamDoor::Forward(door) => Box::pin(door.serve(stream, peer)).await,
         }
     }
 }

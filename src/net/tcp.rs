@@ -42,8 +42,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Has the system find out whether the other side of a connection is still there. It only tunes.
-pub fn keep_alive(stream: &TcpStream) {
+/// Tunes a connection that was opened from here, as those that are accepted are tuned: small pieces do not wait, and the
+/// system finds out whether the other side is still there. A system that refuses still serves.
+pub fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive());
 }
 

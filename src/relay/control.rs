@@ -157,7 +157,7 @@ impl ControlDoor {
             let mut stream = TcpStream::connect(address).await.map_err(|error| NoBanner::Closed(Some(error)))?;
             has_connected = true;
             pending.opened();
-            tcp::keep_alive(&stream);
+            tcp::tune(&stream);
             if self.send_proxy_protocol {
                 let header = proxy_protocol::header(client, to);
                 stream.write_all(&header).await.map_err(|error| NoBanner::Closed(Some(error)))?;

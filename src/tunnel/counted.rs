@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{self, MissedTickBehavior};
+use tokio::time::{self, Instant, MissedTickBehavior};
 
 use super::Counts;
 use crate::telemetry::{Direction, ListenerMetrics};
@@ -19,7 +19,7 @@ pub async fn counted<T>(counts: &Counts, metrics: &ListenerMetrics, running: imp
         metrics.bytes(Direction::Download, now.1 - told.1);
         told = now;
     };
-    let mut tick = time::interval(COUNTED);
+    let mut tick = time::interval_at(Instant::now() + COUNTED, COUNTED);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(running);
     let end = loop {

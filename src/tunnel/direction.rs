@@ -195,7 +195,7 @@ async fn read<R: Source>(from: &mut R, buffer: &mut Vec<u8>, room: usize) -> Res
         read
     });
     let n = n.await.map_err(|_| Lost::Source)?;
-    if n < SMALL
+    if (1..SMALL).contains(&n)
         && let Some(tcp) = from.tcp()
     {
         // A peer with Nagle's algorithm on holds its next small piece back until this one is acknowledged.
