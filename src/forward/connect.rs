@@ -72,7 +72,7 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
     }
     door.admit(story, &target)?;
     let permit = door.shared.tunnels.try_acquire(story.client.ip()).ok_or(Refused::new(Reason::TooManyTunnels))?;
-    let connected = door.shared.recent.begin(story.client.ip(), &target, story.begin);
+    let connected = door.shared.recent.begin(story.client.ip(), &target);
     let mut reached = door.reach(&target, story).await.map_err(|error| Refused::because(error.reason(), error))?;
     let from_target = match reached.parent {
         None => Bytes::new(),
@@ -80,7 +80,7 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
             .await
             .map_err(|error| Refused::because(Reason::ParentFailed, Unreached::Parent(error)))?,
     };
-    Ok((reached.stream, from_target, (permit, door.tunnels.opened(), connected)))
+    Ok((reached.stream, from_target, (permit, door.tunnels.opened(), connected.stands())))
 }
 
 impl Tunnel {

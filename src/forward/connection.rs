@@ -63,7 +63,13 @@ impl Refused {
 }
 
 /// Serves a connection to its end, or until it is a tunnel.
-pub(super) async fn serve(door: Arc<Door>, transport: Transport, peer: SocketAddr) -> Option<Tunnel> {
+pub(super) async fn serve(
+    mut door: Arc<Door>,
+    transport: Transport,
+    peer: SocketAddr,
+    now: impl Fn() -> Option<Arc<Door>> + Send + Sync,
+) -> Option<Tunnel> {
+    let is_tls = door.entrance.is_tls();
     let mut airlock = Airlock::for_proxy(transport);
     let (mut first, mut after) = (true, After::default());
     loop {
@@ -89,8 +95,9 @@ pub(super) async fn serve(door: Arc<Door>, transport: Transport, peer: SocketAdd
             }
         };
         first = false;
+        door = now().unwrap_or(door);
         let trusted = door.entrance.fronts().trusted();
-        let named = forwarded::of(&head, peer, door.entrance.is_tls(), trusted).client;
+        let named = forwarded::of(&head, peer, is_tls, trusted).client;
         let client = if named == peer.ip() { peer } else { SocketAddr::new(named, 0) };
         // Boxed, as most of the time a connection is idle or a tunnel.
         let next = match head.method() {

@@ -111,12 +111,18 @@ impl Door {
         &self.metrics
     }
 
-    /// Serves one accepted connection to its end.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    /// Serves one accepted connection to its end. `now` gives the listener's door of this moment, by which each request
+    /// is judged: a client that stays does not keep a policy that is gone.
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        now: impl Fn() -> Option<Arc<Door>> + Send + Sync,
+    ) {
         let _active = self.metrics.connection();
         // Boxed, so that a tunnel does not hold the room that its beginning needed.
         let Some((transport, client)) = Box::pin(self.entrance.enter(stream, peer)).await else { return };
-        if let Some(tunnel) = Box::pin(connection::serve(self, transport, client)).await {
+        if let Some(tunnel) = Box::pin(connection::serve(self, transport, client, now)).await {
             tunnel.run().await;
         }
     }

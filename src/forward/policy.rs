@@ -4,11 +4,14 @@
 //! Nothing is allowed but by an entry of `allow`, and an entry of `deny` that fits wins over all of them.
 //!
 //! * An entry fits by name: by the name itself, by `*.example.com`, by `*`, or a literal address by its network.
-//! * A network in `deny` also denies a name that has an address in it. One address is enough, and an address that
-//!   hides in another (NAT64, 6to4, Teredo and their kin) counts.
-//! * A network in `allow` also allows a name, when no entry allows it by name and all its addresses are in such networks.
+//! * A network in `deny` also denies the addresses of a name that lie in it, and an address that hides in another (NAT64,
+//!   6to4, Teredo and their kin) counts.
+//! * A network in `allow` also allows the addresses of a name that lie in it, when no entry allows it by name.
 //! * A private address, or one of the gateway's own listeners, needs a network of `allow_private_addresses` around it,
-//!   and so does what hides in it; one such address among several refuses the whole name. The admin door is never met.
+//!   and so does what hides in it. The admin door is never met.
+//!
+//! A verdict is on addresses together: one that may not be reached refuses them all. Who asks address by address may
+//! connect to those that pass, and the others are as if the name had them not.
 //!
 //! `mode: report` lets pass what `allow` and `deny` refuse and says so. Private addresses and the admin door it protects
 //! as ever: a rehearsal opens no door.

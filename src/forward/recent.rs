@@ -25,8 +25,8 @@ pub struct Recent(Arc<Mutex<Pairs>>);
 
 #[derive(Debug)]
 struct Pairs {
-    /// How many connections there are, and when the last one ended.
-    of: LruCache<Pair, (u32, Instant)>,
+    /// How many connections there are or are being made, and when the last one that stood has ended.
+    of: LruCache<Pair, (u32, Option<Instant>)>,
     live: u64,
     last: Option<Instant>,
 }
@@ -39,20 +39,21 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// A client is connected to a target from now on.
-    pub(super) fn begin(&self, client: IpAddr, target: &Target, now: Instant) -> Connected {
+    /// A client is being connected to a target from now on. As long as nobody says that it is, that leaves no trace.
+    pub(super) fn begin(&self, client: IpAddr, target: &Target) -> Connected {
         let pair = (client, target.clone());
         let mut pairs = self.lock();
         pairs.live += 1;
-        pairs.of.get_or_insert_mut(pair.clone(), || (0, now)).0 += 1;
-        Connected { recent: self.clone(), pair }
+        pairs.of.get_or_insert_mut(pair.clone(), || (0, None)).0 += 1;
+        Connected { recent: self.clone(), pair, stood: false }
     }
 
     /// Whether the client is connected to the target, or was just now.
     pub(super) fn knows(&self, client: IpAddr, target: &Target, now: Instant) -> bool {
         let pairs = self.lock();
         let pair = pairs.of.peek(&(client, target.clone()));
-        pair.is_some_and(|(live, last)| *live > 0 || now.saturating_duration_since(*last) < PAUSE)
+        let was = |last: &Option<Instant>| last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE);
+        pair.is_some_and(|(live, last)| *live > 0 || was(last))
     }
 
     /// Whether nobody is connected, nor was just now.
@@ -62,12 +63,13 @@ impl Recent {
         pairs.live == 0 && pairs.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
     }
 
-    fn end(&self, pair: &Pair, now: Instant) {
+    /// `ended` is when a connection that stood has ended.
+    fn end(&self, pair: &Pair, ended: Option<Instant>) {
         let mut pairs = self.lock();
         pairs.live = pairs.live.saturating_sub(1);
-        pairs.last = Some(now);
+        pairs.last = ended.or(pairs.last);
         if let Some((live, last)) = pairs.of.get_mut(pair) {
-            (*live, *last) = (live.saturating_sub(1), now);
+            (*live, *last) = (live.saturating_sub(1), ended.or(*last));
         }
     }
 
@@ -81,11 +83,20 @@ impl Recent {
 pub(super) struct Connected {
     recent: Recent,
     pair: Pair,
+    stood: bool,
+}
+
+impl Connected {
+    /// It is connected now.
+    pub(super) fn stands(mut self) -> Connected {
+        self.stood = true;
+        self
+    }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.recent.end(&self.pair, Instant::now());
+        self.recent.end(&self.pair, self.stood.then(Instant::now));
     }
 }
 
@@ -99,7 +110,7 @@ mod tests {
         let [one, other] = ["n1.example:443", "n1.example:444"].map(|t| target::connect(t.as_bytes()).unwrap());
         let client = IpAddr::from([192, 0, 2, 1]);
         assert!(recent.is_quiet(now) && !recent.knows(client, &one, now));
-        let held = [recent.begin(client, &one, now), recent.begin(client, &one, now)];
+        let held = [recent.begin(client, &one).stands(), recent.begin(client, &one)];
         assert!(recent.knows(client, &one, now + 2 * PAUSE) && !recent.is_quiet(now + 2 * PAUSE));
         assert!(!recent.knows(client, &other, now) && !recent.knows(IpAddr::from([192, 0, 2, 2]), &one, now));
         drop(held);
@@ -109,11 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn many_strangers_fill_no_memory_and_are_counted_right() {
-        let (recent, now) = (Recent::default(), Instant::now());
+    fn a_connection_that_never_stood_is_forgotten_at_once() {
+        let (recent, client) = (Recent::default(), IpAddr::from([192, 0, 2, 1]));
         let to = target::connect(b"n1.example:443").unwrap();
-        let held: Vec<_> =
-            (0..2 * PLACES as u32).map(|i| recent.begin(IpAddr::from(i.to_be_bytes()), &to, now)).collect();
+        let held = recent.begin(client, &to);
+        assert!(recent.knows(client, &to, Instant::now()) && !recent.is_quiet(Instant::now()));
+        drop(held);
+        assert!(!recent.knows(client, &to, Instant::now()) && recent.is_quiet(Instant::now()));
+    }
+
+    #[test]
+    fn many_strangers_fill_no_memory_and_are_counted_right() {
+        let recent = Recent::default();
+        let to = target::connect(b"n1.example:443").unwrap();
+        let held: Vec<_> = (0..2 * PLACES as u32).map(|i| recent.begin(IpAddr::from(i.to_be_bytes()), &to)).collect();
         assert_eq!(recent.lock().of.len(), PLACES);
         assert_eq!(recent.lock().live, held.len() as u64);
         drop(held);

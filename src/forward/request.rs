@@ -1,6 +1,6 @@
 //! A request that is no CONNECT: to its target and back.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::BytesMut;
 
@@ -36,7 +36,7 @@ pub(super) async fn request(
         Ok(prepared) => prepared,
         Err(refused) => return door.refuse(airlock, &head, story, refused).await,
     };
-    let connected = door.shared.recent.begin(client.ip(), &absolute.target, Instant::now());
+    let connected = door.shared.recent.begin(client.ip(), &absolute.target).stands();
     let end = loop {
         let request = compose(&head, &absolute, parent);
         let (was_used, what) = (kept.uses > 0, (&head, is_fallback(&head, &absolute)));

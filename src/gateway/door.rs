@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -100,13 +101,19 @@ impl StreamDoor {
         }
     }
 
-    /// Serves one accepted connection to its end.
-    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    /// Serves one accepted connection to its end; `current` is what serves its listener at any time.
+    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr, current: Arc<ArcSwap<StreamDoor>>) {
         // Boxed, so that no door's connections have the size of another's.
         match self {
             StreamDoor::Fallback(door) => Box::pin(door.serve(stream, peer)).await,
             StreamDoor::Control(door) => Box::pin(door.serve(stream, peer)).await,
-            StreamDoor::Forward(door) => Box::pin(door.serve(stream, peer)).await,
+            StreamDoor::Forward(door) => {
+                let now = move || match &**current.load() {
+                    StreamDoor::Forward(door) => Some(door.clone()),
+                    _ => None,
+                };
+                Box::pin(door.serve(stream, peer, now)).await;
+            }
         }
     }
 }

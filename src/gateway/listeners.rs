@@ -252,7 +252,7 @@ impl Listener {
     }
 
     /// The same listener with a new door, and perhaps a new name. Connections and flows that are open go on with the
-    /// door they began with.
+    /// door they began with; a forward proxy judges each request by the new one.
     fn with_door(mut self, configured: &ListenerConfig, new: Door, drain: CancellationToken) -> Listener {
         match (&self.open, new) {
             (Open::Stream { door, .. }, Door::Stream(new)) => door.store(Arc::new(new)),
@@ -319,13 +319,13 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let door = StreamDoor::clone(&door.load());
+                let (door, current) = (StreamDoor::clone(&door.load()), door.clone());
                 let Some(permit) = limit.try_acquire() else {
                     door.metrics().refusal(Reason::TooManyConnections);
                     continue;
                 };
                 connections.spawn(async move {
-                    door.serve(stream, peer).await;
+                    door.serve(stream, peer, current).await;
                     drop(permit);
                 });
             }

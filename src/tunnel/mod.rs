@@ -117,9 +117,11 @@ pub enum Why {
     Cancelled,
 }
 
-/// Joins two TCP streams until they end, and closes them. Dropped earlier, it closes them as well. Small pieces must not
-/// wait, so both should have Nagle's algorithm off, as all sockets of [`crate::net`] have.
+/// Joins two TCP streams until they end, and closes them. Dropped earlier, it closes them as well.
 pub async fn join(mut client: TcpStream, mut node: TcpStream, terms: Terms) -> End {
+    // Small pieces must not wait. It only tunes; a system that refuses it still serves.
+    let _ = client.set_nodelay(true);
+    let _ = node.set_nodelay(true);
     relay(client.split(), node.split(), terms).await
 }
 

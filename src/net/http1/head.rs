@@ -185,6 +185,7 @@ fn request_line(raw: &[u8], line: Range<usize>) -> Result<(Range<usize>, Range<u
     };
     let sound = first < last
         && first > 0
+        && bytes.first().is_some_and(u8::is_ascii_uppercase)
         && slice(raw, &method).iter().all(|b| is_token(*b))
         && !target.is_empty()
         && slice(raw, &target).iter().all(|b| *b > b' ' && *b != 0x7f);

@@ -4,6 +4,7 @@ mod absolute;
 mod bodies;
 mod connect;
 mod corpus;
+mod drain;
 mod hostile;
 mod parent;
 mod policy;
@@ -51,7 +52,8 @@ struct Setup {
 
 /// A running gateway with the one listener `egress`, and its name server.
 struct Egress {
-    gateway: Gateway,
+    /// None once it drains.
+    gateway: Option<Gateway>,
     dns: Dns,
     dir: tempfile::TempDir,
     setup: Arc<Setup>,
@@ -116,7 +118,7 @@ impl Setup {
         let config = Config::from_yaml(&text, dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let gateway = Gateway::start(config, None).await.unwrap();
         let (address, admin) = (gateway.addresses().await[0].1, gateway.admin_address().unwrap());
-        Egress { gateway, dns, dir, setup: Arc::new(self), address, admin }
+        Egress { gateway: Some(gateway), dns, dir, setup: Arc::new(self), address, admin }
     }
 
     async fn start(self) -> Egress {
@@ -182,10 +184,11 @@ impl Egress {
         self.records(n).await.swap_remove(n - 1)
     }
 
-    /// The config with another policy, for a reload.
-    fn config(&self, policy: &str) -> Config {
+    /// Puts another policy in place, if it will do.
+    async fn reload(&self, policy: &str) -> bool {
         let text = self.setup.yaml(policy, self.dns.address);
-        Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+        let config = Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        self.gateway.as_ref().unwrap().reload(config).await.is_ok()
     }
 
     /// A request of its own that goes nowhere: the word in the answer, `Proxy-Status`, metrics and record `n` is the same.

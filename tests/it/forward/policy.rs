@@ -29,6 +29,17 @@ async fn ways_home() -> Dns {
     .await
 }
 
+/// A server at 127.0.0.2, and at the same port of 127.0.0.1 one that nobody may meet.
+async fn twins() -> (Peer, Counter) {
+    loop {
+        let origin = echo_at(B).await;
+        // Somebody else may have that port.
+        if let Ok(forbidden) = Counter::at(Ipv4Addr::LOCALHOST, origin.address.port()) {
+            return (origin, forbidden);
+        }
+    }
+}
+
 /// What becomes of a target, in both forms: `200`, or the word of a refusal.
 async fn both(egress: &Egress, target: &str) -> [String; 2] {
     let told = |reply: Reply| if reply.status == 200 { "200".to_owned() } else { reply.word().to_owned() };
@@ -84,9 +95,8 @@ async fn a_target_meets_the_same_decision_by_connect_and_by_absolute_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_address_among_those_of_a_name_is_left_alone_and_the_allowed_one_is_reached() {
-    let origin = echo_at(B).await;
+    let (origin, forbidden) = twins().await;
     let port = origin.address.port();
-    let forbidden = Counter::at(Ipv4Addr::LOCALHOST, port).unwrap();
     for order in [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] {
         let dns = Dns::start(move |_, _| order.map(ip).to_vec()).await;
         let policy = format!("{ALL}, allow_private_addresses: ['127.0.0.2/32']");
@@ -138,9 +148,8 @@ async fn a_name_with_nothing_but_private_addresses_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_address_that_was_judged_is_the_one_that_is_dialled_and_a_name_is_looked_up_once() {
-    let origin = echo_at(B).await;
+    let (origin, forbidden) = twins().await;
     let port = origin.address.port();
-    let forbidden = Counter::at(Ipv4Addr::LOCALHOST, port).unwrap();
     // Each answer is another: the first lookup finds what is allowed, the second one what is not, and so on.
     let dns = Dns::start(|_, turn| vec![ip(if turn % 2 == 0 { "127.0.0.2" } else { "127.0.0.1" })]).await;
     let policy = format!("{ALL}, allow_private_addresses: ['127.0.0.2/32']");
@@ -226,9 +235,8 @@ async fn a_name_of_the_gateways_own_listener_is_refused_with_all_names_allowed()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_network_denies_a_name_that_leads_into_it() {
-    let origin = echo_at(B).await;
+    let (origin, forbidden) = twins().await;
     let port = origin.address.port();
-    let forbidden = Counter::at(Ipv4Addr::LOCALHOST, port).unwrap();
     let dns = names(&[("inside.test", &["127.0.0.1"]), ("outside.test", &["127.0.0.2"])]).await;
     let egress = Setup::new(&format!("{OPEN}, deny: [{{hosts: [127.0.0.1/32]}}]")).dns(dns).start().await;
     egress.refuses(1, &connect_to(format!("inside.test:{port}")), 403, "policy_denied").await;
@@ -239,9 +247,8 @@ async fn a_denied_network_denies_a_name_that_leads_into_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_address_of_a_name_is_never_connected_to() {
-    let origin = echo_at(B).await;
+    let (origin, forbidden) = twins().await;
     let port = origin.address.port();
-    let forbidden = Counter::at(Ipv4Addr::LOCALHOST, port).unwrap();
     let dns = names(&[("n1.test", &["127.0.0.1", "127.0.0.2"])]).await;
     let egress = Setup::new(&format!("{OPEN}, deny: [{{hosts: [127.0.0.1/32]}}]")).dns(dns).start().await;
     for _ in 0..4 {
@@ -252,9 +259,8 @@ async fn a_denied_address_of_a_name_is_never_connected_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_allowed_network_allows_a_name_as_far_as_its_addresses_lie_in_it() {
-    let origin = echo_at(B).await;
+    let (origin, forbidden) = twins().await;
     let port = origin.address.port();
-    let forbidden = Counter::at(Ipv4Addr::LOCALHOST, port).unwrap();
     let dns =
         names(&[("in.test", &["127.0.0.2"]), ("both.test", &["127.0.0.1", "127.0.0.2"]), ("out.test", &["127.0.0.1"])]);
     let policy = "allow: [{hosts: [127.0.0.2]}], allow_private_addresses: [127.0.0.0/8]";
