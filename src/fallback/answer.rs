@@ -55,7 +55,7 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         NodeSilent | NodeNotSsh => (500, INTERNAL),
         // Of forward proxies, which have their own.
         BadTarget | ClientNotAllowed | AuthRequired | AuthFailed | AuthBusy | PolicyDenied | PrivateAddress
-        | DnsFailed | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => {
+        | DnsFailed | ProxyLoop | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => {
             (500, INTERNAL)
         }
     };

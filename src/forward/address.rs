@@ -67,7 +67,8 @@ fn of_v4(ip: Ipv4Addr) -> Option<Class> {
         [100, 64..=127, ..] => Class::Carrier,
         [255, 255, 255, 255] => Class::Broadcast,
         [224..=239, ..] => Class::Multicast,
-        [240..=255, ..] | [192, 0, 0, _] => Class::Reserved,
+        // Benchmarks (RFC 2544), which are used inside networks, and the anycast of 6to4.
+        [240..=255, ..] | [192, 0, 0, _] | [198, 18..=19, ..] | [192, 88, 99, _] => Class::Reserved,
         _ => return None,
     })
 }
@@ -78,7 +79,8 @@ fn of_v6(ip: Ipv6Addr) -> Option<Class> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
         [0xfc00..=0xfdff, ..] => Class::Private,
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
-        [0xfec0..=0xfeff, ..] => Class::Reserved,
+        // Site-local, discard-only (RFC 6666), and segment routing (RFC 9602).
+        [0xfec0..=0xfeff, ..] | [0x100, 0, 0, 0, ..] | [0x5f00, ..] => Class::Reserved,
         [0xff00..=0xffff, ..] => Class::Multicast,
         _ if !embedded(ip).is_empty() => Class::Embedding,
         _ => return None,
@@ -109,6 +111,8 @@ fn embedded(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
             }
         }
         [0x2002, high, low, ..] => vec![v4(high, low)],
+        // ISATAP (RFC 5214).
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => vec![v4(high, low)],
         // Teredo: the server, and the client with its bits turned.
         [0x2001, 0, high, low, _, _, turned_high, turned_low] => {
             vec![v4(high, low), v4(!turned_high, !turned_low)]
@@ -146,6 +150,12 @@ impl OwnAddresses {
     #[must_use]
     pub fn is_listener(&self, ip: IpAddr, port: u16) -> bool {
         self.listeners.iter().any(|listener| self.meets(*listener, ip, port))
+    }
+
+    /// Whether it is an address of this host's interfaces.
+    #[must_use]
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        forms(ip).into_iter().any(|ip| self.local.iter().any(|local| local.to_canonical() == ip))
     }
 
     /// Whether a connection there meets the admin door.

@@ -39,6 +39,7 @@ fn meaning(reason: Reason) -> (u16, &'static str, Option<u8>) {
         AuthBusy => (503, "connection_limit_reached", Some(PEER_ABORTED)),
         TooManyTunnels | TooManyConnections => (503, "connection_limit_reached", None),
         Draining => (503, "destination_unavailable", Some(PEER_ABORTED)),
+        ProxyLoop => (502, "proxy_loop_detected", Some(PEER_ABORTED)),
         DnsFailed => (502, "dns_error", None),
         ConnectRefused => (502, "connection_refused", None),
         ConnectTimeout => (504, "connection_timeout", None),

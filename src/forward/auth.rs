@@ -19,6 +19,8 @@ pub use verdicts::{LIFE, PLACES, Tag, Verdicts};
 
 /// The longest name of a user, in bytes.
 const MAX_USER: usize = 255;
+/// The longest password, in bytes, as it is for htpasswd: with its length grows what SHA-crypt costs.
+const MAX_PASSWORD: usize = 255;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -41,7 +43,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Reads the value of a `Proxy-Authorization` field; nothing where it is not `Basic` (RFC 7617), not UTF-8, holds
-/// controls or names no user.
+/// controls, names no user or has a password of more than 255 bytes.
 #[must_use]
 pub fn basic(value: &[u8]) -> Option<Credentials> {
     let (scheme, token) = value.split_at_checked(6)?;
@@ -50,7 +52,7 @@ pub fn basic(value: &[u8]) -> Option<Credentials> {
     }
     let text = String::from_utf8(BASE64.decode(token.trim_ascii()).ok()?).ok()?;
     let (user, password) = text.split_once(':')?;
-    let sound = is_user(user) && !password.chars().any(char::is_control);
+    let sound = is_user(user) && password.len() <= MAX_PASSWORD && !password.chars().any(char::is_control);
     sound.then(|| Credentials { user: user.to_owned(), password: password.to_owned() })
 }
 
@@ -279,7 +281,13 @@ mod tests {
         {
             assert_eq!(said(bad), None, "{}", bad.escape_ascii());
         }
-        for bad in [":word", "anna:a\0b", "an\nna:word", &format!("{}:word", "a".repeat(256))] {
+        for bad in [
+            ":word",
+            "anna:a\0b",
+            "an\nna:word",
+            &format!("{}:word", "a".repeat(256)),
+            &format!("anna:{}", "a".repeat(256)),
+        ] {
             assert_eq!(said(&value(bad)), None, "{bad:?}");
         }
         assert_eq!(said(b"Basic /zph"), None, "not UTF-8");

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::{
     Door, answer,
     connection::{Next, Refused},
+    outgoing::Leaving,
     parent,
     reach::Unreached,
     recent::Connected,
@@ -34,7 +35,7 @@ pub(super) struct Tunnel {
     /// What the target said before it was joined.
     from_target: Bytes,
     story: Box<Story>,
-    held: (TunnelPermit, ActiveGuard, Connected),
+    held: Held,
 }
 
 /// Answers a CONNECT; what comes of it is a tunnel, if the client may have one.
@@ -50,6 +51,7 @@ pub(super) async fn connect(door: Arc<Door>, mut airlock: Airlock, head: Head, c
     story.status = Some(200);
     if airlock.answer(answer::ESTABLISHED, door.timeouts.request_head).await.is_err() {
         story.reason = Some(Reason::ClientLost);
+        door.metrics.refusal(Reason::ClientLost);
         door.over(&story, TunnelOutcome::ClientLost);
         return Next::Over;
     }
@@ -57,7 +59,10 @@ pub(super) async fn connect(door: Arc<Door>, mut airlock: Airlock, head: Head, c
     Next::Tunnel(Tunnel { door, client, from_client, target, from_target, story, held })
 }
 
-type Prepared = (TcpStream, Bytes, (TunnelPermit, ActiveGuard, Connected));
+/// What a tunnel holds as long as it stands.
+type Held = (TunnelPermit, ActiveGuard, Connected, Leaving);
+
+type Prepared = (TcpStream, Bytes, Held);
 
 async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared, Refused> {
     door.identify(head, story).await?;
@@ -72,7 +77,7 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
     }
     door.admit(story, &target)?;
     let permit = door.shared.tunnels.try_acquire(story.client.ip()).ok_or(Refused::new(Reason::TooManyTunnels))?;
-    let connected = door.shared.recent.begin(story.client.ip(), &target);
+    let connected = door.recent.begin(story.client.ip(), &target);
     let mut reached = door.reach(&target, story).await.map_err(|error| Refused::because(error.reason(), error))?;
     let from_target = match reached.parent {
         None => Bytes::new(),
@@ -80,7 +85,7 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
             .await
             .map_err(|error| Refused::because(Reason::ParentFailed, Unreached::Parent(error)))?,
     };
-    Ok((reached.stream, from_target, (permit, door.tunnels.opened(), connected.stands())))
+    Ok((reached.stream, from_target, (permit, door.tunnels.opened(), connected.stands(), reached.leaving)))
 }
 
 impl Tunnel {

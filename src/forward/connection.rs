@@ -5,8 +5,10 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use tokio::time::sleep;
 
 use super::{
     Door,
@@ -25,6 +27,9 @@ use crate::{
     },
     telemetry::{Operation, Reason, TunnelOutcome, chain},
 };
+
+/// How often it is looked, in a drain, whether an idle client has left.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What comes of one request.
 pub(super) enum Next {
@@ -74,11 +79,15 @@ pub(super) async fn serve(
     let (mut first, mut after) = (true, After::default());
     loop {
         let timeouts = &door.timeouts;
-        let first_byte = if first { timeouts.request_head } else { timeouts.keep_alive };
+        let first_byte = match &after.kept {
+            _ if first => timeouts.request_head,
+            Some(kept) if kept.of_session => timeouts.session_idle,
+            _ => timeouts.keep_alive,
+        };
         let head = tokio::select! {
             biased;
             head = airlock.next_head(Waits { first_byte, head: timeouts.request_head }) => head,
-            () = door.drain.cancelled(), if !first && !door.is_awaited(&after) => {
+            () = door.forsakes(&after), if !first => {
                 airlock.close().await;
                 return None;
             }
@@ -96,9 +105,18 @@ pub(super) async fn serve(
         };
         first = false;
         door = now().unwrap_or(door);
-        let trusted = door.entrance.fronts().trusted();
-        let named = forwarded::of(&head, peer, is_tls, trusted).client;
-        let client = if named == peer.ip() { peer } else { SocketAddr::new(named, 0) };
+        let client = match door.entrance.fronts().trusted() {
+            [] => peer,
+            trusted => match forwarded::of(&head, peer, is_tls, trusted).client {
+                named if named == peer.ip() => peer,
+                named => SocketAddr::new(named, 0),
+            },
+        };
+        if door.shared.outgoing.holds(peer) {
+            let kind = if head.method() == b"CONNECT" { Kind::Tunnel } else { Kind::Request };
+            door.refuse(airlock, &head, Box::new(Story::new(kind, client)), Refused::new(Reason::ProxyLoop)).await;
+            return None;
+        }
         // Boxed, as most of the time a connection is idle or a tunnel.
         let next = match head.method() {
             b"CONNECT" => Box::pin(connect::connect(door.clone(), airlock, head, client)).await,
@@ -113,10 +131,13 @@ pub(super) async fn serve(
 }
 
 impl Door {
-    /// Whether a client that is idle now may be in the middle of a session.
-    fn is_awaited(&self, after: &After) -> bool {
-        let knows = |(client, target): &(IpAddr, Target)| self.shared.recent.knows(*client, target, Instant::now());
-        after.target.as_ref().is_some_and(knows)
+    /// Comes back when the gateway drains and a client that is idle is in the middle of no session.
+    async fn forsakes(&self, after: &After) {
+        self.drain.cancelled().await;
+        let knows = |(client, target): &(IpAddr, Target)| self.recent.knows(*client, target, Instant::now());
+        while after.target.as_ref().is_some_and(knows) {
+            sleep(LOOK).await;
+        }
     }
 
     /// Finds out who asks, and whether he may at all.
@@ -149,7 +170,7 @@ impl Door {
 
     /// While the gateway drains, only sessions that run may go on.
     pub(super) fn admit(&self, story: &Story, target: &Target) -> Result<(), Refused> {
-        let runs = || self.shared.recent.knows(story.client.ip(), target, story.begin);
+        let runs = || self.recent.knows(story.client.ip(), target, story.begin);
         if self.drain.is_cancelled() && !runs() { Err(Refused::new(Reason::Draining)) } else { Ok(()) }
     }
 
@@ -180,13 +201,15 @@ impl Door {
             return Next::Over;
         }
         // A client that is still sending does not hear an answer; one that waits to be asked for its body sends none.
-        let waits = head.field("expect").is_some();
-        let drained = match is_tunnel || waits {
-            true if airlock.body_left() > 0 || is_tunnel && head.content_length().is_some() => Drained::Given,
-            true => Drained::Whole,
-            false => airlock.drain(DRAIN_BYTES, self.timeouts.body_idle, DRAIN_TIME).await,
+        let is_sound = if is_tunnel {
+            // What was meant for the tunnel must not be taken for a request. Who is to log in has sent nothing yet.
+            answer::status(reason) == 407 && airlock.body_left() == 0 && !airlock.is_ahead()
+        } else if head.field("expect").is_some() {
+            airlock.body_left() == 0
+        } else {
+            airlock.drain(DRAIN_BYTES, self.timeouts.body_idle, DRAIN_TIME).await == Drained::Whole
         };
-        let close = drained == Drained::Given || !request::stays(head) || self.drain.is_cancelled();
+        let close = !is_sound || !request::stays(head) || self.drain.is_cancelled();
         let asked = if request::is_start(head.target()) { Asked::Start } else { Asked::Other };
         story.status = Some(answer::status(reason));
         self.metrics.request(operation, answer::status(reason));

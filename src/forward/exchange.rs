@@ -97,6 +97,8 @@ pub(super) struct Exchange<'a> {
     ended: bool,
     /// The target has not said a word.
     silent: bool,
+    /// The client may wait to be asked for its body.
+    awaits_100: bool,
     last: Instant,
 }
 
@@ -121,6 +123,7 @@ impl<'a> Exchange<'a> {
             out: BytesMut::new(),
             ended: false,
             silent: true,
+            awaits_100: head.field("expect").is_some(),
             last: Instant::now(),
         }
     }
@@ -147,6 +150,10 @@ impl<'a> Exchange<'a> {
         (story.uploaded, story.downloaded) = told;
         let is_clean = !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty();
         self.kept.of_session |= self.answer.is_of_session;
+        if is_clean {
+            // An idle connection needs no room to read into.
+            self.kept.ahead = BytesMut::new();
+        }
         End {
             status: self.answer.status,
             begun: self.answer.begun,
@@ -168,8 +175,9 @@ impl<'a> Exchange<'a> {
             let down = self.poll_down(cx)?;
             if self.answer.is_over() && self.out.is_empty() {
                 ready!(self.client.poll_flush(cx)).map_err(|_| Fault::Client)?;
-                // Who has the whole answer owes nothing more, and may leave in the middle of the request.
-                if self.is_sent() || self.deaf || self.ended || matches!(up, Err(Fault::Client)) {
+                // Who has the whole answer owes nothing more, and may leave in the middle of the request, or never begin it.
+                let never_begun = self.awaits_100 && self.uploaded == 0 && self.piece_out.is_empty();
+                if self.is_sent() || self.deaf || self.ended || never_begun || matches!(up, Err(Fault::Client)) {
                     return Poll::Ready(Ok(()));
                 }
             }

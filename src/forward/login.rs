@@ -72,13 +72,14 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Login {
     users: Arc<Users>,
-    verdicts: Verdicts,
-    turns: Semaphore,
+    verdicts: Arc<Verdicts>,
+    turns: Arc<Semaphore>,
 }
 
 impl Login {
     fn new(users: Users) -> Result<Login, getrandom::Error> {
-        Ok(Login { users: Arc::new(users), verdicts: Verdicts::new()?, turns: Semaphore::new(AT_ONCE) })
+        let (users, verdicts) = (Arc::new(users), Arc::new(Verdicts::new()?));
+        Ok(Login { users, verdicts, turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Whether the credentials are a user's.
@@ -91,17 +92,23 @@ impl Login {
         if let Some(good) = self.verdicts.get(&tag, Instant::now()) {
             return known(good);
         }
-        let Ok(Ok(_turn)) = timeout(patience, self.turns.acquire()).await else {
+        let Ok(Ok(turn)) = timeout(patience, self.turns.clone().acquire_owned()).await else {
             return Err(Reason::AuthBusy);
         };
         // Another request may have brought the same password while this one waited.
         if let Some(good) = self.verdicts.get(&tag, Instant::now()) {
             return known(good);
         }
-        let (users, Credentials { user, password }) = (self.users.clone(), credentials.clone());
-        let good = spawn_blocking(move || users.verify(&user, &password)).await.map_err(|_| Reason::Internal)?;
-        self.verdicts.put(tag, good, Instant::now());
-        known(good)
+        let (users, verdicts, Credentials { user, password }) =
+            (self.users.clone(), self.verdicts.clone(), credentials.clone());
+        // A client that leaves ends neither the check nor its turn, and the verdict is there when it asks again.
+        let checking = spawn_blocking(move || {
+            let good = users.verify(&user, &password);
+            verdicts.put(tag, good, Instant::now());
+            drop(turn);
+            good
+        });
+        known(checking.await.map_err(|_| Reason::Internal)?)
     }
 }
 
@@ -127,6 +134,25 @@ mod tests {
                 assert_eq!(login.verify(&wrong, Duration::from_secs(9)).await, Err(Reason::AuthFailed));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_check_keeps_its_turn_when_its_client_has_left() {
+        let hash = bcrypt::hash("one", 8).unwrap();
+        let login = Login::new(Users::load(&format!("anna:{hash}")).unwrap()).unwrap();
+        for guess in 0..4 * AT_ONCE {
+            let who = who("anna", &guess.to_string());
+            let asked = login.verify(&who, Duration::from_secs(9));
+            tokio::pin!(asked);
+            // Far enough to begin the check, if there is a turn; then the client leaves.
+            let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
+            assert!(waits);
+        }
+        assert_eq!(login.turns.available_permits(), 0);
+        let all = timeout(Duration::from_secs(20), login.turns.acquire_many(AT_ONCE as u32));
+        let _all = all.await.unwrap().unwrap();
+        // What was found out in vain is known.
+        assert_eq!(login.verify(&who("anna", "0"), Duration::ZERO).await, Err(Reason::AuthFailed));
     }
 
     #[tokio::test(start_paused = true)]

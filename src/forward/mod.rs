@@ -13,6 +13,7 @@ mod connect;
 mod connection;
 mod exchange;
 mod login;
+mod outgoing;
 mod parent;
 pub mod policy;
 mod reach;
@@ -29,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use self::address::OwnAddresses;
+use self::{address::OwnAddresses, recent::Recent};
 use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
     limit::TunnelLimit,
@@ -40,7 +41,8 @@ use crate::{
 
 pub use self::{
     login::{Rules, RulesError},
-    recent::Recent,
+    outgoing::Outgoing,
+    recent::Recents,
 };
 
 /// What the doors of all generations share.
@@ -57,7 +59,9 @@ pub struct Shared {
     /// What the gateway itself listens on now.
     pub own: Arc<ArcSwap<OwnAddresses>>,
     /// Who was connected to what of late.
-    pub recent: Recent,
+    pub recents: Recents,
+    /// Connections that were opened from here.
+    pub outgoing: Outgoing,
 }
 
 /// What a forward proxy of one config generation does with a connection.
@@ -70,6 +74,7 @@ pub struct Door {
     timeouts: TimeoutsConfig,
     metrics: ListenerMetrics,
     tunnels: TunnelMetrics,
+    recent: Recent,
     shared: Shared,
     drain: CancellationToken,
 }
@@ -96,6 +101,7 @@ impl Door {
             timeouts: top.timeouts.clone(),
             metrics: metrics.listener(&config.name),
             tunnels: metrics.tunnels(&config.name),
+            recent: shared.recents.of(&config.name),
             shared,
             drain,
         })

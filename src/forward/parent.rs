@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::target::Target;
+use super::{address::OwnAddresses, target::Target};
 use crate::{
     config::ParentProxy,
     net::{
@@ -31,6 +31,9 @@ pub(super) enum ParentError {
     /// Its name has no address.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// It is this gateway.
+    #[error("it is this gateway itself")]
+    Own,
     /// It was not connected to.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -52,12 +55,16 @@ pub(super) enum ParentError {
 pub(super) async fn reach(
     parent: &ParentProxy,
     resolver: &Resolver,
+    own: &OwnAddresses,
     patience: Duration,
 ) -> Result<(TcpStream, SocketAddr), ParentError> {
     let found = match parent.host().parse() {
         Ok(ip) => vec![ip],
         Err(_) => resolver.addresses(parent.host()).await?,
     };
+    if found.iter().any(|ip| own.is_listener(*ip, parent.port()) || own.is_admin(*ip, parent.port())) {
+        return Err(ParentError::Own);
+    }
     let addresses = found.into_iter().map(|ip| SocketAddr::new(ip, parent.port())).collect();
     let (stream, address) = dial(addresses, patience).await?;
     tcp::tune(&stream);

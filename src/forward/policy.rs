@@ -7,7 +7,7 @@
 //! * A network in `deny` also denies the addresses of a name that lie in it, and an address that hides in another (NAT64,
 //!   6to4, Teredo and their kin) counts.
 //! * A network in `allow` also allows the addresses of a name that lie in it, when no entry allows it by name.
-//! * A private address, or one of the gateway's own listeners, needs a network of `allow_private_addresses` around it,
+//! * A private address, or one of this host, needs a network of `allow_private_addresses` around it,
 //!   and so does what hides in it. The admin door is never met.
 //!
 //! A verdict is on addresses together: one that may not be reached refuses them all. Who asks address by address may
@@ -60,7 +60,7 @@ pub enum Rule {
     Default,
     /// An address is private.
     Private(Class),
-    /// An address is that of a listener of the gateway.
+    /// An address is one of this host.
     Own,
     /// An address is that of the admin door.
     Admin,
@@ -151,12 +151,6 @@ impl Policy {
         is_within(client.to_canonical(), &self.config.auth.allow_from)
     }
 
-    /// Whether clients must say who they are.
-    #[must_use]
-    pub fn asks_for_user(&self) -> bool {
-        self.config.auth.users_file.is_some()
-    }
-
     /// The parent that is asked for this host; nothing where the connection is made from here.
     ///
     /// A name is looked for among names: a network of `no_parent` is only met by a literal address.
@@ -193,11 +187,17 @@ impl Policy {
             return refusal(Rule::Admin);
         }
         let forms = forms(ip);
-        if own.is_listener(ip, port) && !forms.iter().all(is_named) {
+        let is_all_named = forms.iter().all(is_named);
+        if own.is_listener(ip, port) && !is_all_named {
             return refusal(Rule::Own);
         }
         let unnamed = forms.into_iter().filter(|form| !is_named(form)).find_map(Class::of);
-        unnamed.and_then(|class| refusal(Rule::Private(class)))
+        match unnamed {
+            Some(class) => refusal(Rule::Private(class)),
+            // What this host offers itself it need not offer to others.
+            None if own.is_local(ip) && !is_all_named => refusal(Rule::Own),
+            None => None,
+        }
     }
 }
 

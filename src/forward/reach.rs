@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 
 use super::{
     Door,
+    address::OwnAddresses,
+    outgoing::Leaving,
     parent::{self, ParentError},
     policy::{Ask, Refusal, Rule, Ruling, Verdict},
     record::Story,
@@ -27,6 +29,7 @@ use crate::{
 /// A connection to the target, or to the parent that leads there.
 pub(super) struct Reached<'a> {
     pub(super) stream: TcpStream,
+    pub(super) leaving: Leaving,
     /// The parent, which has not been told anything yet.
     pub(super) parent: Option<&'a ParentProxy>,
 }
@@ -73,58 +76,74 @@ impl Door {
             return Err(refused(refusal, story));
         }
         if let Some(parent) = policy.parent_for(&target.host) {
-            pass(ruling.unresolved(), story)?;
-            let address = parent::reach(parent, &self.resolver, self.timeouts.connect).await;
-            let (stream, address) = address.map_err(Unreached::Parent)?;
-            (story.address, story.parent) = (Some(address), true);
-            return Ok(Reached { stream, parent: Some(parent) });
+            story.parent = true;
+            settle(ruling.unresolved(), story).map_err(|refusal| refused(refusal, story))?;
+            let reached = parent::reach(parent, &self.resolver, &own, self.timeouts.connect).await;
+            let (stream, address) = reached.map_err(Unreached::Parent)?;
+            story.address = Some(address);
+            return Ok(Reached { leaving: self.shared.outgoing.begin(&stream), stream, parent: Some(parent) });
         }
         let found = match &target.host {
             Host::Ip(ip) => vec![*ip],
             Host::Name(name) => self.resolver.addresses(name.as_str()).await?,
         };
-        let allowed = allowed(&ruling, found, target.port, story)?;
-        let (stream, address) = dial(allowed, self.timeouts.connect).await?;
+        let verdicts = verdicts(&ruling, found).map_err(|refusal| refused(refusal, story))?;
+        let addresses = verdicts.iter().map(|(ip, _)| SocketAddr::new(*ip, target.port)).collect();
+        let (stream, address) = match dial(addresses, self.timeouts.connect).await {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                // By what it would have passed.
+                let _ = verdicts.first().map(|(_, verdict)| settle(*verdict, story));
+                return Err(error.into());
+            }
+        };
+        let leaving = self.shared.outgoing.begin(&stream);
+        // Who is connected to by the same address as connects is this host, whatever its interfaces say.
+        let is_here = stream.local_addr().is_ok_and(|near| near.ip() == address.ip());
+        let verdict = verdicts.iter().find(|(ip, _)| *ip == address.ip()).map(|(_, verdict)| *verdict);
+        let verdict = if is_here || verdict.is_none() {
+            let here = OwnAddresses { local: vec![address.ip()], ..OwnAddresses::clone(&own) };
+            policy.rule(Ask { client, user: user.as_deref(), target, own: &here }).addresses(&[address.ip()])
+        } else {
+            verdict.unwrap_or(Verdict::Refuse(Refusal { reason: Reason::PolicyDenied, rule: Rule::Default }))
+        };
+        settle(verdict, story).map_err(|refusal| refused(refusal, story))?;
         tcp::tune(&stream);
         story.address = Some(address);
-        Ok(Reached { stream, parent: None })
+        Ok(Reached { stream, leaving, parent: None })
     }
 }
 
-/// Those of the addresses that may be connected to.
-fn allowed(
-    ruling: &Ruling<'_>,
-    found: Vec<IpAddr>,
-    port: u16,
-    story: &mut Story,
-) -> Result<Vec<SocketAddr>, Unreached> {
-    let mut allowed = Vec::with_capacity(found.len());
-    let mut first: Option<Unreached> = None;
+/// The addresses that may be connected to, with what lets them pass; those first that pass without a report.
+fn verdicts(ruling: &Ruling<'_>, found: Vec<IpAddr>) -> Result<Vec<(IpAddr, Verdict)>, Refusal> {
+    let mut pass = Vec::with_capacity(found.len());
+    let mut why = None;
     for ip in found {
-        match pass(ruling.addresses(&[ip]), story) {
-            Ok(()) => allowed.push(SocketAddr::new(ip, port)),
-            Err(refusal) => first = first.or(Some(refusal)),
+        match ruling.addresses(&[ip]) {
+            // That somebody would lead back into the gateway is worth more to know than that an address is private.
+            Verdict::Refuse(refusal) if matches!(refusal.rule, Rule::Admin | Rule::Own) => why = Some(refusal),
+            Verdict::Refuse(refusal) => why = why.or(Some(refusal)),
+            verdict => pass.push((ip, verdict)),
         }
     }
-    match first {
-        Some(refusal) if allowed.is_empty() => Err(refusal),
-        _ => Ok(allowed),
+    pass.sort_by_key(|(_, verdict)| matches!(verdict, Verdict::Report(_)));
+    match why {
+        Some(refusal) if pass.is_empty() => Err(refusal),
+        _ => Ok(pass),
     }
 }
 
-fn pass(verdict: Verdict, story: &mut Story) -> Result<(), Unreached> {
+/// Notes what lets a target pass.
+fn settle(verdict: Verdict, story: &mut Story) -> Result<(), Refusal> {
     match verdict {
         Verdict::Pass(rule) => story.rule = Some(rule),
         Verdict::Report(refusal) => (story.rule, story.reported) = (Some(refusal.rule), true),
-        Verdict::Refuse(refusal) => return Err(refused(refusal, story)),
+        Verdict::Refuse(refusal) => return Err(refusal),
     }
     Ok(())
 }
 
 fn refused(refusal: Refusal, story: &mut Story) -> Unreached {
-    // What lets another address pass is told, not what refused this one.
-    if !matches!(story.rule, Some(Rule::Allow(_))) {
-        story.rule = Some(refusal.rule);
-    }
+    story.rule = Some(refusal.rule);
     Unreached::Refused(refusal)
 }

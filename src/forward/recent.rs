@@ -2,6 +2,7 @@
 //! request, and one tunnel, after the other, and the client never tries again (docs/protocol.md, "Forward proxies").
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,9 +20,36 @@ const PLACES: usize = 16 * 1024;
 
 type Pair = (IpAddr, Target);
 
+/// What each listener knows, by its name. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Recents(Arc<Mutex<HashMap<String, Recent>>>);
+
+impl Recents {
+    /// What a listener knows, whichever generation it is of and wherever it listens.
+    pub(super) fn of(&self, listener: &str) -> Recent {
+        self.lock().entry(listener.to_owned()).or_default().clone()
+    }
+
+    /// Whether nobody is connected through any listener, nor was just now.
+    #[must_use]
+    pub fn are_quiet(&self, now: Instant) -> bool {
+        self.lock().values().all(|recent| recent.is_quiet(now))
+    }
+
+    /// Whether nobody is connected through this listener, nor was just now.
+    #[must_use]
+    pub fn is_quiet(&self, listener: &str, now: Instant) -> bool {
+        self.lock().get(listener).is_none_or(|recent| recent.is_quiet(now))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Recent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Pairs of client and target, with those that are connected now. Cloning shares them.
 #[derive(Debug, Clone)]
-pub struct Recent(Arc<Mutex<Pairs>>);
+pub(super) struct Recent(Arc<Mutex<Pairs>>);
 
 #[derive(Debug)]
 struct Pairs {
@@ -56,9 +84,7 @@ impl Recent {
         pair.is_some_and(|(live, last)| *live > 0 || was(last))
     }
 
-    /// Whether nobody is connected, nor was just now.
-    #[must_use]
-    pub fn is_quiet(&self, now: Instant) -> bool {
+    fn is_quiet(&self, now: Instant) -> bool {
         let pairs = self.lock();
         pairs.live == 0 && pairs.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
     }

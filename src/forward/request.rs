@@ -19,9 +19,6 @@ use crate::{
     telemetry::{Operation, Reason, TunnelOutcome},
 };
 
-/// Fields that are for the next hop alone (RFC 9110, section 7.6.1). The framing is passed on as it is, so its fields are not here.
-const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"];
-
 /// Passes a request on, and its answer back.
 pub(super) async fn request(
     door: &Arc<Door>,
@@ -36,11 +33,14 @@ pub(super) async fn request(
         Ok(prepared) => prepared,
         Err(refused) => return door.refuse(airlock, &head, story, refused).await,
     };
-    let connected = door.shared.recent.begin(client.ip(), &absolute.target).stands();
+    // Any other request is no part of a session that a drain would wait for.
+    let is_fallback = is_fallback(&head, &absolute);
+    let is_fronted = !door.entrance.fronts().trusted().is_empty();
+    let connected = is_fallback.then(|| door.recent.begin(client.ip(), &absolute.target).stands());
     let end = loop {
-        let request = compose(&head, &absolute, parent);
-        let (was_used, what) = (kept.uses > 0, (&head, is_fallback(&head, &absolute)));
-        let exchange = Exchange::new(&mut airlock, &mut kept, what, request, story.parent);
+        let request = compose(&head, &absolute, (is_fallback, is_fronted), parent);
+        let was_used = kept.uses > 0;
+        let exchange = Exchange::new(&mut airlock, &mut kept, (&head, is_fallback), request, story.parent);
         let end = exchange.run(door, &mut story).await;
         // The target closed what had been idle; nothing of the request was heard.
         let again = was_used && end.is_unheard() && is_repeatable(&head);
@@ -52,13 +52,15 @@ pub(super) async fn request(
             reached.map_err(|error| Refused::because(error.reason(), error))
         };
         match door.while_awaited(&mut airlock, reaching).await {
-            Ok(reached) => kept = Kept::new(absolute.target.clone(), reached.stream),
+            Ok(reached) => kept = Kept::new(absolute.target.clone(), reached, &story),
             Err(refused) => return door.refuse(airlock, &head, story, refused).await,
         }
     };
     let outcome = match end.fault {
         None => TunnelOutcome::Closed,
-        Some(fault) if !end.begun => return door.refuse(airlock, &head, story, fault.refused()).await,
+        Some(fault) if !end.begun && !airlock.is_mid_write() => {
+            return door.refuse(airlock, &head, story, fault.refused()).await;
+        }
         Some(fault) => {
             let outcome = fault.outcome();
             let refused = fault.refused();
@@ -71,7 +73,12 @@ pub(super) async fn request(
     story.status = Some(end.status);
     drop(connected);
     door.over(&story, outcome);
-    if outcome != TunnelOutcome::Closed || !end.client_stays {
+    if outcome != TunnelOutcome::Closed {
+        // It would look whole to a client that waits for the end of the connection.
+        airlock.abort();
+        return Next::Over;
+    }
+    if !end.client_stays {
         airlock.close().await;
         return Next::Over;
     }
@@ -82,7 +89,7 @@ pub(super) async fn request(
         return Next::Over;
     }
     kept.uses += 1;
-    let target = Some((client.ip(), absolute.target));
+    let target = is_fallback.then_some((client.ip(), absolute.target));
     Next::Again(airlock, After { kept: Some(kept).filter(|_| end.target_stays), target })
 }
 
@@ -100,14 +107,16 @@ async fn prepare<'a>(
         return Err(Refused::new(Reason::BadName));
     }
     door.admit(story, &absolute.target)?;
-    if let Some(kept) = kept.filter(|kept| kept.serves(&absolute.target) && (kept.of_session || is_repeatable(head)))
+    if let Some(kept) =
+        kept.filter(|kept| kept.serves(&absolute.target, story) && (kept.of_session || is_repeatable(head)))
         && door.may_use(&kept, &absolute.target, story)
     {
         return Ok((absolute, kept, None));
     }
     let reached = door.reach(&absolute.target, story).await;
     let reached = reached.map_err(|error| Refused::because(error.reason(), error))?;
-    Ok((absolute.clone(), Kept::new(absolute.target, reached.stream), reached.parent))
+    let parent = reached.parent;
+    Ok((absolute.clone(), Kept::new(absolute.target, reached, story), parent))
 }
 
 impl Door {
@@ -153,8 +162,12 @@ pub(super) fn is_start(target: &[u8]) -> bool {
 
 /// The head as the target gets it. One of the fallback keeps its target and all fields but those of the proxy; of
 /// another one the target is in origin form (RFC 9112, section 3.2.1), unless it goes to another proxy.
-fn compose(head: &Head, absolute: &Absolute, parent: Option<&ParentProxy>) -> BytesMut {
-    let is_fallback = is_fallback(head, absolute);
+fn compose(
+    head: &Head,
+    absolute: &Absolute,
+    (is_fallback, is_fronted): (bool, bool),
+    parent: Option<&ParentProxy>,
+) -> BytesMut {
     let mut text = BytesMut::with_capacity(head.raw().len() + 64);
     let path = head.target().get(absolute.path.clone()).unwrap_or_default();
     text.extend_from_slice(head.method());
@@ -168,16 +181,22 @@ fn compose(head: &Head, absolute: &Absolute, parent: Option<&ParentProxy>) -> By
         }
     }
     text.extend_from_slice(if head.minor() == 0 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
+    let says_little =
+        head.tokens("connection").all(|t| [&b"keep-alive"[..], b"close"].iter().any(|w| t.eq_ignore_ascii_case(w)));
     let authority = authority(head, absolute);
     let mut has_host = false;
     for (name, value) in head.fields() {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        if is("proxy-authorization") || is("proxy-connection") {
+        if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")) {
             continue;
         }
-        // Those of the fallback are the client's word to its node, and harmless.
-        let stays = is_fallback && (is("connection") || is("keep-alive"));
-        if !stays && exchange::is_hop_by_hop(name, HOP_BY_HOP, head.tokens("connection")) {
+        // Those of the fallback are the client's word to its node, as long as they say no more than the client does.
+        let stays = is_fallback && (is("connection") && says_little || is("keep-alive"));
+        if !stays && exchange::is_hop_by_hop(name, head.tokens("connection")) {
+            continue;
+        }
+        // A front of ours meant these for us; what it tells of our clients is nobody else's.
+        if is_fronted && (is("forwarded") || is("x-forwarded-for")) {
             continue;
         }
         has_host |= is("host");
@@ -236,7 +255,8 @@ mod tests {
         let head = Head::parse_as(text.to_owned().into(), Grammar::Proxy).unwrap();
         let absolute = target::absolute(head.target()).unwrap();
         let parent = parent.map(|text| text.parse().unwrap());
-        String::from_utf8_lossy(&compose(&head, &absolute, parent.as_ref())).into_owned()
+        let is_fallback = is_fallback(&head, &absolute);
+        String::from_utf8_lossy(&compose(&head, &absolute, (is_fallback, true), parent.as_ref())).into_owned()
     }
 
     #[test]
@@ -249,8 +269,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_request_of_the_fallback_says_of_its_connection_goes_on_only_when_it_is_harmless() {
+        let line = "PUT http://n1:8080/aspera/http/ab/file/a HTTP/1.1\r\nHost: n1:8080\r\nContent-Length: 3\r\n";
+        let sent = format!("{line}Connection: Content-Length, keep-alive\r\n\r\n");
+        assert_eq!(composed(&sent, None), format!("{line}\r\n"));
+    }
+
+    #[test]
     fn another_request_gets_the_form_that_servers_know_and_loses_what_is_for_one_hop() {
-        let sent = "GET http://n1.example?q HTTP/1.1\r\nHost: other\r\nConnection: x-a, close, Host\r\nX-A: 1\r\n\
+        let sent = "GET http://n1.example?q HTTP/1.1\r\nHost: other\r\nConnection: x-a, close, Host\r\nX-A: 1\r\nX-Forwarded-For: 10.0.0.1\r\n\
                     TE: trailers\r\nUpgrade: h2c\r\nX-B: 2\r\n\r\n";
         assert_eq!(composed(sent, None), "GET /?q HTTP/1.1\r\nHost: n1.example\r\nX-B: 2\r\n\r\n");
         let sent = "OPTIONS http://n1.example:81 HTTP/1.0\r\n\r\n";

@@ -138,7 +138,9 @@ fn the_gateways_own_listeners_need_to_be_named_and_the_admin_door_is_never_met()
     let closed = policy(json!({ "allow": [{ "hosts": ["*"] }] }));
     assert_eq!(ask(&closed, "203.0.113.1:3128", &[]), "refuse private_address own");
     assert_eq!(ask(&closed, "n1.example:8443", &["203.0.113.1"]), "refuse private_address own");
-    assert_eq!(ask(&closed, "203.0.113.1:443", &[]), "pass allow[0]");
+    // Whatever else this host offers, it offers to others by itself.
+    assert_eq!(ask(&closed, "203.0.113.1:443", &[]), "refuse private_address own");
+    assert_eq!(ask(&closed, "203.0.113.2:443", &[]), "pass allow[0]");
     let open = policy(json!({ "allow": [{ "hosts": ["*"] }], "allow_private_addresses": ["0.0.0.0/0", "::/0"] }));
     assert_eq!(ask(&open, "203.0.113.1:3128", &[]), "pass allow[0]");
     for way in ["127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "[64:ff9b::127.0.0.1]", "n1.example"] {
@@ -163,7 +165,7 @@ fn clients_and_parents_are_told_by_their_lists() {
         "auth": { "allow_from": ["10.0.0.0/8"] },
         "parent": "http://proxy.example:3128", "no_parent": ["*.inside.example", "10.0.0.0/8"],
     }));
-    assert!(policy.admits(ip("::ffff:10.0.0.1")) && !policy.admits(ip("192.0.2.1")) && !policy.asks_for_user());
+    assert!(policy.admits(ip("::ffff:10.0.0.1")) && !policy.admits(ip("192.0.2.1")));
     let direct = |host: &str| policy.parent_for(&Host::parse(host).unwrap()).is_none();
     assert!(direct("n1.inside.example") && direct("10.1.1.1") && direct("[::ffff:10.1.1.1]"));
     assert!(!direct("inside.example") && !direct("192.0.2.1"));

@@ -169,7 +169,8 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
         }
     }
     config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))?;
-    policies(config).map(drop)
+    policies(config)?;
+    resolver(config).map(drop)
 }
 
 /// The policies with their users, by name.

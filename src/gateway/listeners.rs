@@ -292,7 +292,9 @@ impl Listener {
 
 /// A listener that the config no longer has: open until what began on it is over.
 async fn retire(name: String, listener: Listener, gone: std::time::Instant, parts: Arc<Parts>) {
-    while parts.sessions.count_until(&name, gone) > 0 {
+    // Through a forward proxy a session is known only by its requests, which follow one another.
+    let goes_on = || !parts.forward.recents.is_quiet(&name, std::time::Instant::now());
+    while parts.sessions.count_until(&name, gone) > 0 || goes_on() {
         tokio::time::sleep(LOOK).await;
     }
     listener.stop();

@@ -207,7 +207,7 @@ impl Gateway {
         loop {
             let left = self.parts.sessions.count();
             // Through a forward proxy a session is known only by its requests, which follow one another.
-            if left == 0 && self.parts.forward.recent.is_quiet(Instant::now()) {
+            if left == 0 && self.parts.forward.recents.are_quiet(Instant::now()) {
                 break;
             }
             if told.elapsed() >= Duration::from_secs(10) {

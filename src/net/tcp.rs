@@ -91,6 +91,11 @@ impl Conn {
         (self.stream, held)
     }
 
+    /// Once this is dropped the other side sees a reset, not an end.
+    pub(super) fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
     fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&self.stream).set_tcp_quickack(true);

@@ -19,6 +19,16 @@ pub enum Transport {
     Tls(Box<TlsConn>),
 }
 
+impl Transport {
+    /// Breaks the connection off: the other side sees a reset, and over TLS no close_notify.
+    pub fn abort(self) {
+        match &self {
+            Transport::Plain(conn) => conn.reset_on_close(),
+            Transport::Tls(tls) => tls.get_ref().0.reset_on_close(),
+        }
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

@@ -116,6 +116,8 @@ words! {
         ConnectFailed = "connect_failed",
         /// The gateway, or the client, has as many tunnels as `max_tunnels` or `max_tunnels_per_client` allow.
         TooManyTunnels = "too_many_tunnels",
+        /// The request came from this gateway itself.
+        ProxyLoop = "proxy_loop",
         /// The parent proxy could not be reached, or refused the target.
         ParentFailed = "parent_failed",
         /// Neither side moved a byte for `body_idle`.

@@ -10,7 +10,16 @@ use crate::{
 /// Interim answers that are kept from the client, before the target counts as one that never ends.
 const MOST_HIDDEN: u32 = 1000;
 /// Fields that are for the next hop alone (RFC 9110, section 7.6.1). The framing is passed on as it is.
-const HOP_BY_HOP: &[&str] = &["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade"];
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "upgrade",
+    "http2-settings",
+];
 /// What no `Connection` field can take out of a message.
 const FRAMING: &[&str] = &["host", "content-length", "transfer-encoding"];
 
@@ -27,6 +36,8 @@ pub(in crate::forward) enum AnswerFault {
     Endless,
     #[error("it is in chunks, which a client of HTTP/1.0 does not know")]
     TooNew,
+    #[error("it asks to log in to a proxy, which it is not")]
+    NoProxy,
     /// A parent that answers in the target's place wants something else, and says so by this status.
     #[error("the parent proxy answered {0}")]
     Parent(u16),
@@ -159,16 +170,18 @@ impl<'a> Answer<'a> {
     }
 
     fn begin(&mut self, head: &AnswerHead, ready: &mut BytesMut) -> Result<(), AnswerFault> {
-        // It is meant for this gateway; the client has no such words.
-        if self.by_parent && head.status() == 407 {
-            return Err(AnswerFault::Parent(407));
+        // A parent means this gateway; the client has no such words. A target that is no proxy has no such question.
+        if head.status() == 407 {
+            return Err(if self.by_parent { AnswerFault::Parent(407) } else { AnswerFault::NoProxy });
         }
         let framing = head.body(self.head.method());
         if framing == BodyFraming::Chunked && self.head.minor() == 0 {
             return Err(AnswerFault::TooNew);
         }
         self.status = head.status();
-        self.client_stays = request::stays(self.head) && framing != BodyFraming::UntilClose;
+        // Who waits to be asked for the body may leave it out after such an answer, or not: nobody can tell.
+        let unasked = self.head.field("expect").is_some() && self.status >= 300;
+        self.client_stays = request::stays(self.head) && framing != BodyFraming::UntilClose && !unasked;
         self.target_stays = head.keeps_alive() && framing != BodyFraming::UntilClose && !self.by_parent;
         self.is_of_session = is_persistent(head);
         self.stage = match framing {
@@ -196,7 +209,7 @@ fn compose(head: &AnswerHead, stays: bool, to: &mut BytesMut) {
     to.extend_from_slice(line.get(8..).unwrap_or_default());
     to.extend_from_slice(b"\r\n");
     for (name, value) in head.fields() {
-        if !is_hop_by_hop(name, HOP_BY_HOP, head.tokens("connection")) {
+        if !is_hop_by_hop(name, head.tokens("connection")) {
             put_field(to, name, value);
         }
     }
@@ -205,13 +218,9 @@ fn compose(head: &AnswerHead, stays: bool, to: &mut BytesMut) {
 }
 
 /// Whether a field is for the next hop alone: by its name, or because the message's `Connection` says so.
-pub(in crate::forward) fn is_hop_by_hop<'t>(
-    name: &[u8],
-    always: &[&str],
-    mut named: impl Iterator<Item = &'t [u8]>,
-) -> bool {
+pub(in crate::forward) fn is_hop_by_hop<'t>(name: &[u8], mut named: impl Iterator<Item = &'t [u8]>) -> bool {
     let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-    always.iter().any(is) || named.any(|token| name.eq_ignore_ascii_case(token)) && !FRAMING.iter().any(is)
+    HOP_BY_HOP.iter().any(is) || named.any(|token| name.eq_ignore_ascii_case(token)) && !FRAMING.iter().any(is)
 }
 
 pub(in crate::forward) fn put_field(to: &mut BytesMut, name: &[u8], value: &[u8]) {

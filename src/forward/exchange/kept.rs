@@ -1,16 +1,22 @@
 //! A connection to a target between two requests.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
-use crate::forward::target::Target;
+use crate::forward::{outgoing::Leaving, reach::Reached, record::Story, target::Target};
 
 /// A connection to a target, kept as long as the client's own.
 #[derive(Debug)]
 pub(in crate::forward) struct Kept {
     target: Target,
+    /// Whose requests it serves: a target may know its clients by their connections.
+    of: (IpAddr, Option<String>),
+    _leaving: Leaving,
     pub(super) stream: TcpStream,
     /// What came behind the last answer; anything makes the connection useless.
     pub(super) ahead: BytesMut,
@@ -21,13 +27,16 @@ pub(in crate::forward) struct Kept {
 }
 
 impl Kept {
-    pub(in crate::forward) fn new(target: Target, stream: TcpStream) -> Kept {
-        Kept { target, stream, ahead: BytesMut::new(), uses: 0, of_session: false }
+    pub(in crate::forward) fn new(target: Target, reached: Reached<'_>, story: &Story) -> Kept {
+        let Reached { stream, leaving, .. } = reached;
+        let of = (story.client.ip(), story.user.clone());
+        Kept { target, of, _leaving: leaving, stream, ahead: BytesMut::new(), uses: 0, of_session: false }
     }
 
-    /// Whether it leads there and nothing has come since the last answer.
-    pub(in crate::forward) fn serves(&self, target: &Target) -> bool {
+    /// Whether it leads there, is of the same client and user, and nothing has come since the last answer.
+    pub(in crate::forward) fn serves(&self, target: &Target, story: &Story) -> bool {
         self.target == *target
+            && (self.of.0, self.of.1.as_ref()) == (story.client.ip(), story.user.as_ref())
             && self.ahead.is_empty()
             && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }

@@ -174,6 +174,21 @@ impl Airlock {
         self.body.left()
     }
 
+    /// Whether bytes are here that nobody has asked for yet.
+    pub fn is_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Whether a write went out in part only, so that nothing else can follow it.
+    pub fn is_mid_write(&self) -> bool {
+        self.mid_write
+    }
+
+    /// Breaks the connection off, so that the client cannot take what it has for the whole.
+    pub fn abort(self) {
+        self.io.abort();
+    }
+
     /// Whether the client closed its sending side.
     pub fn has_ended(&self) -> bool {
         self.ended

@@ -5,6 +5,7 @@ mod bodies;
 mod connect;
 mod corpus;
 mod drain;
+mod edges;
 mod hostile;
 mod parent;
 mod policy;

@@ -144,13 +144,12 @@ async fn a_parent_that_does_not_help_is_told_as_such() {
             _ => Parent::says(answer).await,
         };
         let egress = behind(parent.peer.address, "").await;
-        let mut wire = egress.wire().await;
-        let reply = wire.ask(&connect_to("n1.test:443")).await;
+        let reply = egress.ask(&connect_to("n1.test:443")).await;
         says(&reply, 502, "parent_failed");
         assert!(reply.field("proxy-authenticate").is_none() && reply.field("location").is_none(), "{reply:?}");
         let record = egress.record(1).await;
         assert_eq!((&record["reason"], &record["outcome"]), (&"parent_failed".into(), &"failed".into()), "{record}");
-        says(&wire.ask(&connect_to("n1.test:443")).await, 502, "parent_failed");
+        says(&egress.ask(&connect_to("n1.test:443")).await, 502, "parent_failed");
     }
 }
 
