@@ -8,11 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::support::{
-    loopback, noise,
-    peer::{DeadPort, Full},
-    tls,
-};
+use crate::support::{loopback, noise, peer::Full, tls};
 
 /// Longer than the proxy needs for anything, and shorter than anybody's patience.
 const SOON: Duration = Duration::from_secs(5);
