@@ -134,7 +134,10 @@ fn checked_ports(config: &Config, upstream: &UpstreamConfig) -> Vec<NodePort> {
 
 /// Whether the nodes' control connections begin with a PROXY header.
 fn is_proxied(config: &Config, upstream: &UpstreamConfig) -> bool {
-    config.listeners.iter().any(|listener| listener.upstream.as_ref() == Some(&upstream.name) && listener.send_proxy_protocol)
+    config
+        .listeners
+        .iter()
+        .any(|listener| listener.upstream.as_ref() == Some(&upstream.name) && listener.send_proxy_protocol)
 }
 
 /// Reads everything that the config names.

@@ -44,6 +44,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("bcrypt", &["forward"]),
     ("argon2", &["forward"]),
     ("clap", &["cli"]),
+    ("governor", &["limit"]),
 ];
 
 /// Where system calls are made that no library offers, and unsafe code may be.
