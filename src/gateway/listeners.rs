@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
-    limit::ConnectionLimit,
+    limit::{ConnectionLimit, OfListener},
     net::tcp,
     relay::{DataListener, DataSockets},
     telemetry::Reason,
@@ -310,7 +310,7 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 let door = StreamDoor::clone(&door.load());
-                let Some(permit) = limit.try_acquire() else {
+                let Ok(permit) = limit.try_acquire(&OfListener::default(), None) else {
                     door.metrics().refusal(Reason::TooManyConnections);
                     continue;
                 };

@@ -14,7 +14,7 @@ use super::StartError;
 use crate::{
     config::Config,
     fallback::Sessions,
-    limit::{ConnectionLimit, FlowLimit},
+    limit::{ConnectionLimit, FlowLimit, Maxima},
     relay,
     telemetry::{AccessLog, Metrics},
     tunnel::PipePool,
@@ -45,7 +45,7 @@ impl Parts {
         Ok(Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone())),
-            connections: ConnectionLimit::new(config.limits.max_connections),
+            connections: ConnectionLimit::new(Maxima::of_connections(&config.limits)),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
             control: relay::control::Shared {
                 pipes: PipePool::new(PIPES, PIPE_ROOM),
@@ -58,7 +58,7 @@ impl Parts {
     }
 
     pub(super) fn apply(&self, config: &Config) {
-        self.connections.set_max(config.limits.max_connections);
+        self.connections.set(Maxima::of_connections(&config.limits));
         self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
         self.session_idle.set(config.timeouts.session_idle);
     }

@@ -1,13 +1,21 @@
-//! How much and how often: permits that are given back when they drop, and rates. Knows no node and no door.
+//! How much and how often: permits that are given back when they drop, rates, and the line of those who wait. Knows no node and no door.
 
 mod client;
 mod connections;
 mod flows;
+mod maxima;
 mod permits;
 mod rate;
+mod sessions;
+mod tunnels;
+mod waiting;
 
 pub use client::ClientKey;
-pub use connections::{ConnectionLimit, ConnectionPermit};
+pub use connections::{Connecting, ConnectionLimit, ConnectionPermit};
 pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};
+pub use maxima::{Full, Maxima, OfListener};
 pub use permits::{Claim, Permit, Permits};
 pub use rate::RateLimit;
+pub use sessions::{SessionLimit, SessionPermit};
+pub use tunnels::{TunnelLimit, TunnelPermit};
+pub use waiting::{Place, RoomFull, TooLong, Turn, Unserved, WaitingRoom};
