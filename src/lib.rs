@@ -13,7 +13,7 @@
 //! *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
-//! *limit*, *permit* · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
+//! *limit*, *permit*, *waiting room* · *cap* (on bandwidth) · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
 //!
 //! # The house
 //!
@@ -29,7 +29,7 @@
 //! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls in `net` (and in the guest house,
 //! which is a peer and stands for itself), prometheus in
-//! `telemetry`, YAML in `config`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
+//! `telemetry`, governor in `limit`, YAML in `config`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
 //! # Four stories
 //!

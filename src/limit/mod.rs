@@ -1,5 +1,7 @@
-//! How much and how often: permits that are given back when they drop, rates, and the line of those who wait. Knows no node and no door.
+//! How much and how often: permits that are given back when they drop, rates, the line of
+//! those who wait, and the pace of bytes. Knows no node and no door.
 
+mod bandwidth;
 mod client;
 mod connections;
 mod flows;
@@ -10,6 +12,7 @@ mod sessions;
 mod tunnels;
 mod waiting;
 
+pub use bandwidth::{Bandwidth, Flow, Scope, Shaper};
 pub use client::ClientKey;
 pub use connections::{Connecting, ConnectionLimit, ConnectionPermit};
 pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};
