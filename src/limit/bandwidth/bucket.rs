@@ -202,6 +202,8 @@ impl Bucket {
             self.awaiting.remove(&id);
             self.mark = self.mark.max(start);
             let bytes = waiter.want.min(self.piece(waiting).max(waiter.least)).max(1);
+            // Whole datagrams: what is left of one is of no use for long.
+            let bytes = bytes - bytes % waiter.least;
             if self.rate.is_some() {
                 self.content -= i128::from(bytes) * UNIT;
             }
