@@ -102,6 +102,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_start_without_room_is_told_as_one_without_a_node_and_one_too_often_by_429() {
+        use Reason::*;
+        let full = [TooManySessions, TooManySessionsPerClient, TooManySessionsPerUser, WaitTooLong, WaitingRoomFull];
+        for reason in full {
+            assert_eq!(answer(reason, Operation::Start), answer(NoNode, Operation::Start));
+        }
+        for reason in [StartRate, RequestRate] {
+            assert_eq!(answer(reason, Operation::Start), Answer { status: 429, management_error: Some(39) });
+        }
+    }
+
+    #[test]
     fn every_answer_can_be_read_by_the_client() {
         for reason in Reason::ALL {
             for operation in Operation::ALL {

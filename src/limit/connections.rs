@@ -63,7 +63,7 @@ impl ConnectionLimit {
     /// The word for a maximum that is reached.
     pub fn reason(full: Full) -> Reason {
         match full {
-            Full::All | Full::User => Reason::TooManyConnections,
+            Full::All | Full::Listener | Full::User => Reason::TooManyConnections,
             Full::Client => Reason::TooManyConnectionsPerClient,
         }
     }
@@ -85,8 +85,8 @@ impl ConnectionPermit {
         }
         let maxima = **self.limit.maxima.load();
         let all = Claims::default().of_all_with(maxima, listener, |max| open_to(max, who));
-        if !all.are_met_by(&self.limit.permits) {
-            return Err(Full::All);
+        if let Some(full) = all.exceeded_in(&self.limit.permits) {
+            return Err(full);
         }
         of_client(who, maxima, listener).extend(&mut self.permit)?;
         self.is_named = true;
@@ -180,7 +180,7 @@ mod tests {
         let mut held: Vec<_> = (0..3).map(|_| limit.try_acquire(&small, client(1, 0))).collect();
         assert_eq!(held.pop().unwrap().unwrap_err(), Full::Client);
         held.push(limit.try_acquire(&small, client(2, 0)));
-        assert_eq!(limit.try_acquire(&small, client(3, 0)).unwrap_err(), Full::All, "the last is for a session");
+        assert_eq!(limit.try_acquire(&small, client(3, 0)).unwrap_err(), Full::Listener, "the last is for a session");
         assert!(limit.try_acquire(&small, client(3, 1)).is_ok());
         assert!(limit.try_acquire(&OfListener::new("other", Maxima::default()), client(1, 0)).is_ok());
     }

@@ -72,14 +72,16 @@ impl OfListener {
     }
 }
 
-/// Which maximum is reached, that of all listeners or of this one.
+/// Which maximum is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     /// That of all together.
     All,
-    /// That of this client.
+    /// That of all on this listener.
+    Listener,
+    /// That of this client, over all listeners or on this one.
     Client,
-    /// That of this user.
+    /// That of this user, over all listeners or on this one.
     User,
 }
 
@@ -97,7 +99,8 @@ pub(super) enum Scope {
 impl Scope {
     fn full(&self) -> Full {
         match self {
-            Scope::All | Scope::Listener(_) => Full::All,
+            Scope::All => Full::All,
+            Scope::Listener(_) => Full::Listener,
             Scope::Client(_) | Scope::ClientOfListener(..) => Full::Client,
             Scope::User(_) | Scope::UserOfListener(..) => Full::User,
         }
@@ -159,9 +162,10 @@ impl Claims {
         permit.extend(self.0).map_err(|index| told(&fulls, index))
     }
 
-    /// Whether what is held already is within the maxima.
-    pub(super) fn are_met_by(&self, permits: &Permits<Scope>) -> bool {
-        self.0.iter().all(|claim| claim.max.is_none_or(|max| permits.held(&claim.key) <= max))
+    /// The first maximum that what is held already is above.
+    pub(super) fn exceeded_in(&self, permits: &Permits<Scope>) -> Option<Full> {
+        let exceeded = |claim: &&Claim<Scope>| claim.max.is_some_and(|max| permits.held(&claim.key) > max);
+        self.0.iter().find(exceeded).map(|claim| claim.key.full())
     }
 
     fn fulls(&self) -> Vec<Full> {

@@ -19,6 +19,6 @@ pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};
 pub use maxima::{Full, Maxima, OfListener};
 pub use permits::{Claim, Permit, Permits};
 pub use rate::RateLimit;
-pub use sessions::{SessionLimit, SessionPermit};
+pub use sessions::{Freed, SessionLimit, SessionPermit};
 pub use tunnels::{TunnelLimit, TunnelPermit};
 pub use waiting::{Place, RoomFull, TooLong, Turn, Unserved, WaitingRoom};

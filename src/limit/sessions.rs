@@ -18,16 +18,36 @@ pub struct SessionLimit {
     maxima: Arc<ArcSwap<Maxima>>,
 }
 
+/// Whose session ended: who waits for a maximum of theirs may try once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freed {
+    /// The listener that it came through.
+    pub listener: Arc<str>,
+    /// The client.
+    pub client: ClientKey,
+    /// The transfer user, if that was known.
+    pub user: Option<Arc<str>>,
+}
+
+impl Freed {
+    fn of(scopes: &[Scope]) -> Option<Freed> {
+        let mut user = None;
+        let mut place = None;
+        for scope in scopes {
+            match scope {
+                Scope::ClientOfListener(listener, client) => place = Some((listener.clone(), *client)),
+                Scope::User(name) => user = Some(name.clone()),
+                _ => {}
+            }
+        }
+        place.map(|(listener, client)| Freed { listener, client, user })
+    }
+}
+
 impl SessionLimit {
-    /// Allows so many sessions at once; `freed` is called after each that ends, with its client.
-    pub fn new(maxima: Maxima, freed: impl Fn(ClientKey) + Send + Sync + 'static) -> SessionLimit {
-        let permits = Permits::with_hook(move |scopes: &[Scope]| {
-            let client = scopes.iter().find_map(|scope| match scope {
-                Scope::Client(client) => Some(*client),
-                _ => None,
-            });
-            client.into_iter().for_each(&freed);
-        });
+    /// Allows so many sessions at once; `freed` is called after each that ends.
+    pub fn new(maxima: Maxima, freed: impl Fn(Freed) + Send + Sync + 'static) -> SessionLimit {
+        let permits = Permits::with_hook(move |scopes: &[Scope]| Freed::of(scopes).into_iter().for_each(&freed));
         SessionLimit { permits, maxima: Arc::new(ArcSwap::from_pointee(maxima)) }
     }
 
@@ -67,7 +87,7 @@ impl SessionLimit {
     /// The word for a maximum that is reached.
     pub fn reason(full: Full) -> Reason {
         match full {
-            Full::All => Reason::TooManySessions,
+            Full::All | Full::Listener => Reason::TooManySessions,
             Full::Client => Reason::TooManySessionsPerClient,
             Full::User => Reason::TooManySessionsPerUser,
         }
@@ -114,17 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_session_is_told_with_its_client() {
+    fn the_end_of_a_session_is_told_with_whose_it_was() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let limit = SessionLimit::new(maxima(1, 1, 1), {
             let told = told.clone();
-            move |client| told.lock().unwrap().push(client)
+            move |freed| told.lock().unwrap().push(freed)
         });
-        let held = limit.try_acquire(&OfListener::default(), client(7), None).unwrap();
+        let (listener, ann) = (OfListener::new("web", Maxima::default()), Arc::from("ann"));
+        let held = limit.try_acquire(&listener, client(7), Some(&ann)).unwrap();
         assert!(limit.try_acquire(&OfListener::default(), client(8), None).is_err());
         assert!(told.lock().unwrap().is_empty());
         drop(held);
-        assert_eq!(*told.lock().unwrap(), [client(7)]);
+        let freed = Freed { listener: "web".into(), client: client(7), user: Some(ann) };
+        assert_eq!(*told.lock().unwrap(), [freed]);
     }
 
     #[test]
@@ -133,7 +155,7 @@ mod tests {
         let small = OfListener::new("small", maxima(2, 1, 5));
         let held = (limit.try_acquire(&small, client(1), None), limit.try_acquire(&small, client(2), None));
         assert_eq!(limit.try_acquire(&small, client(1), None).unwrap_err(), Full::Client);
-        assert_eq!(limit.try_acquire(&small, client(3), None).unwrap_err(), Full::All);
+        assert_eq!(limit.try_acquire(&small, client(3), None).unwrap_err(), Full::Listener);
         assert!(limit.try_acquire(&OfListener::new("other", Maxima::default()), client(1), None).is_ok());
         drop(held);
     }

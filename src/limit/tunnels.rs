@@ -68,7 +68,7 @@ mod tests {
         let (small, other) = (OfListener::tunnels("small", &own), OfListener::tunnels("other", &Default::default()));
         let (one, two) = (IpAddr::from([192, 0, 2, 1]).into(), IpAddr::from([192, 0, 2, 2]).into());
         let first = limit.try_acquire(&small, one).unwrap();
-        assert_eq!(limit.try_acquire(&small, two).unwrap_err(), Full::All);
+        assert_eq!(limit.try_acquire(&small, two).unwrap_err(), Full::Listener);
         let second = limit.try_acquire(&other, one).unwrap();
         assert_eq!(limit.try_acquire(&other, one).unwrap_err(), Full::Client);
         let third = limit.try_acquire(&other, two).unwrap();

@@ -23,7 +23,8 @@ use tokio::{
 
 use self::line::Line;
 
-/// A line of waiters, each of a client `K`.
+/// A line of waiters, each of a client `K`. Where a listener has maxima of its own, the client on that listener is the one
+/// who takes turns and stands aside: `K` is both.
 pub struct WaitingRoom<K: Hash + Eq + Clone>(Arc<Mutex<Line<K>>>);
 
 /// As many wait as may.
@@ -67,12 +68,17 @@ impl<K: Hash + Eq + Clone> WaitingRoom<K> {
 
     /// Something was freed that anybody might need, such as a node that is up again: all may try once more.
     pub fn poke(&self) {
-        self.lock().poke(None);
+        self.lock().poke_all();
     }
 
     /// `client` freed something, such as a permit: it may try once more, and so may all who do not stand aside.
     pub fn poke_client(&self, client: &K) {
-        self.lock().poke(Some(client));
+        self.lock().poke(|other| other == client);
+    }
+
+    /// Something was freed that these clients may need: they may try once more, and so may all who do not stand aside.
+    pub fn poke_where(&self, may_need: impl Fn(&K) -> bool) {
+        self.lock().poke(may_need);
     }
 
     /// How many wait, the one with the turn included.
@@ -149,7 +155,7 @@ impl<K: Hash + Eq + Clone> fmt::Debug for Place<K> {
 
 /// The turn to try; nobody else tries meanwhile, so nothing is to be awaited while it is held.
 ///
-/// Dropped without a word the place goes to the end of no line: it is as [`Turn::served`], for who is gone needs nothing.
+/// Dropped without a word it is as [`Turn::served`]: who is gone needs nothing, and the next one has the turn.
 #[must_use]
 pub struct Turn<'a, K: Hash + Eq + Clone> {
     place: &'a mut Place<K>,

@@ -1,7 +1,7 @@
 //! Who is next: the waiters of each client in order, the clients in turn, and which of them stand aside.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
     sync::Arc,
 };
@@ -35,7 +35,7 @@ struct Waiter {
 /// Whose waiters need no longer stand aside.
 enum Freed<K> {
     None,
-    Clients(Vec<K>),
+    Clients(HashSet<K>),
     All,
 }
 
@@ -130,16 +130,25 @@ impl<K: Hash + Eq + Clone> Line<K> {
         self.advance();
     }
 
-    /// Something was freed: by this client, or what anybody may need.
-    pub(super) fn poke(&mut self, client: Option<&K>) {
-        match (&mut self.freed, client) {
-            _ if self.len == 0 => return,
-            (Freed::All, _) => {}
-            (freed, None) => *freed = Freed::All,
-            (Freed::Clients(clients), Some(client)) if clients.contains(client) => {}
-            (Freed::Clients(clients), Some(client)) => clients.push(client.clone()),
-            (freed, Some(client)) => *freed = Freed::Clients(vec![client.clone()]),
+    /// Something was freed that anybody may need.
+    pub(super) fn poke_all(&mut self) {
+        self.freed = Freed::All;
+        self.poked();
+    }
+
+    /// Something was freed that these clients may need, and all who do not stand aside.
+    pub(super) fn poke(&mut self, may_need: impl Fn(&K) -> bool) {
+        // Who tries at this moment may come to stand aside for what is free now.
+        let clients = self.clients.keys().filter(|client| may_need(client)).cloned();
+        match &mut self.freed {
+            Freed::All => {}
+            Freed::Clients(known) => known.extend(clients),
+            Freed::None => self.freed = Freed::Clients(clients.collect()),
         }
+        self.poked();
+    }
+
+    fn poked(&mut self) {
         if self.turn.is_none() {
             self.take_freed();
             self.advance();

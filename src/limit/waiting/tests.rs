@@ -263,6 +263,24 @@ async fn a_room_left_by_all_does_not_remember_that_nothing_was_to_be_had() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listener_that_is_full_holds_up_nobody_on_another() {
+    // Clients 1 and 2 on the listener `a`, which is full, and client 1 on `b`.
+    let room = WaitingRoom::new(10);
+    let mut places: Vec<_> = [("a", 1), ("a", 2), ("b", 1)].into_iter().map(|who| room.enter(who).unwrap()).collect();
+    let mut third = places.pop().unwrap();
+    for place in &mut places {
+        place.turn(far()).await.unwrap().unserved(Unserved::Client);
+    }
+    third.turn(Instant::now()).await.unwrap().served();
+    room.poke_where(|(listener, client)| *listener == "b" || *client == 9);
+    assert!(places[0].turn(Instant::now()).await.is_err());
+    room.poke_where(|(listener, _)| *listener == "a");
+    places[0].turn(Instant::now()).await.unwrap().served();
+    places[1].turn(Instant::now()).await.unwrap().served();
+    assert!(room.lock().is_sound() && room.waiting() == 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_over_its_rate_tries_again_when_it_may_and_no_later() {
     let room = WaitingRoom::new(10);
     let start = Instant::now();
