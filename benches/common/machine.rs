@@ -6,6 +6,8 @@ use std::{fs, process::Command};
 pub(crate) const PROXY_CPU: &str = "0";
 /// The processor of everything else: load, nodes, the real client.
 pub(crate) const LOAD_CPU: &str = "1";
+/// Of the kernel, in a second.
+const TICKS: f64 = 100.0;
 
 /// Puts this process, before it has threads, on its own processor.
 pub(crate) fn pin_this_process() {
@@ -30,6 +32,18 @@ fn own_cpu_ns(pid: u32) -> u64 {
     tasks.flatten().filter_map(run).sum()
 }
 
+/// The same in steps of 10 ms, with threads and children that have ended.
+pub(crate) fn whole_cpu_ns(pid: u32) -> u64 {
+    let ticks = |pid: u32| ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default());
+    (family(pid).into_iter().map(ticks).sum::<f64>() / TICKS * 1e9) as u64
+}
+
+/// Ticks of processor time of a process and the children it has waited for, from its `stat`.
+fn ticks(stat: &str) -> f64 {
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    after_name.split(' ').skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum()
+}
+
 /// Resident bytes of a process and its children.
 pub(crate) fn resident(pid: u32) -> u64 {
     let rss = |pid: u32| {
@@ -49,15 +63,12 @@ fn family(pid: u32) -> Vec<u32> {
 /// Seconds of processor time since boot that no process of this bench can have used, up to a constant: all
 /// that is busy, less this process, its waited-for children, and the proxies.
 pub(crate) fn foreign_seconds(proxies: &[u32]) -> f64 {
-    const TICKS: f64 = 100.0;
     let stat = fs::read_to_string("/proc/stat").expect("/proc is there");
     let mut all = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
     let mut next = || all.next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
     let (user, nice, system, _idle, _iowait, irq, softirq, steal) =
         (next(), next(), next(), next(), next(), next(), next(), next());
-    let own = fs::read_to_string("/proc/self/stat").expect("/proc is there");
-    let after_name = own.rsplit(") ").next().unwrap_or_default();
-    let own: f64 = after_name.split(' ').skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();
-    let ours: f64 = proxies.iter().map(|pid| cpu_ns(*pid) as f64 / 1e9).sum();
+    let own = ticks(&fs::read_to_string("/proc/self/stat").expect("/proc is there"));
+    let ours: f64 = proxies.iter().map(|pid| whole_cpu_ns(*pid) as f64 / 1e9).sum();
     (user + nice + system + irq + softirq + steal - own) / TICKS - ours
 }

@@ -21,6 +21,11 @@ impl Process {
     /// Starts a command on the proxies' processor and waits until all of `addresses` take connections; `dir` gets
     /// what it says.
     pub(crate) fn start(name: &str, command: &[OsString], dir: &Path, addresses: &[SocketAddr]) -> Process {
+        Process::try_start(command, dir, addresses).unwrap_or_else(|said| panic!("{name} does not start: {said}"))
+    }
+
+    /// The same for a proxy that may be unable to; what it said then.
+    pub(crate) fn try_start(command: &[OsString], dir: &Path, addresses: &[SocketAddr]) -> Result<Process, String> {
         let errors = fs::File::create(dir.join("stderr")).expect("a writable folder");
         let child = Command::new("taskset")
             .args(["-c", PROXY_CPU])
@@ -31,14 +36,16 @@ impl Process {
             .stderr(errors)
             .spawn()
             .expect("taskset is there");
-        let process = Process { child };
+        let mut process = Process { child };
         let start = Instant::now();
         while !addresses.iter().all(|a| TcpStream::connect(a).is_ok()) {
-            let said = || fs::read_to_string(dir.join("stderr")).unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_secs(10), "{name} ({command:?}) does not start: {}", said());
+            if start.elapsed() > Duration::from_secs(10) || matches!(process.child.try_wait(), Ok(Some(_))) {
+                let said = fs::read_to_string(dir.join("stderr")).unwrap_or_default();
+                return Err(format!("{command:?}: {}", said.trim()));
+            }
             pause(Duration::from_millis(20));
         }
-        process
+        Ok(process)
     }
 
     pub(crate) fn pid(&self) -> u32 {

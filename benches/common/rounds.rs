@@ -28,23 +28,35 @@ pub(crate) struct Measured {
 
 /// Measures all peers as often as the options say. What `one` returns is better the smaller it is.
 pub(crate) fn run<P: Compared>(line: &str, options: &Options, peers: &[P], mut one: impl FnMut(&P) -> f64) -> Measured {
+    let [measured] = run_many(line, options, peers, |peer| [one(peer)]);
+    measured
+}
+
+/// The same where one measurement gives several figures.
+pub(crate) fn run_many<P: Compared, const N: usize>(
+    line: &str,
+    options: &Options,
+    peers: &[P],
+    mut one: impl FnMut(&P) -> [f64; N],
+) -> [Measured; N] {
     let rounds = options.rounds();
     let pids: Vec<_> = peers.iter().filter_map(P::pid).collect();
-    let mut measured = Measured {
+    let mut measured = std::array::from_fn(|_| Measured {
         names: peers.iter().map(|p| p.name().to_owned()).collect(),
         values: vec![Vec::new(); peers.len()],
         noisy: 0,
         unsure: false,
-    };
+    });
+    let (mut counted, mut noisy) = (0, 0);
     // Once for warmth.
     for peer in peers {
         one(peer);
     }
     let mut turn = 0;
-    while measured.values.first().is_some_and(|v| v.len() < rounds) {
+    while counted < rounds && !peers.is_empty() {
         wait_for_quiet(&pids, Duration::from_secs(options.patience));
         let (start, before) = (Instant::now(), machine::foreign_seconds(&pids));
-        let mut round = vec![0.0; peers.len()];
+        let mut round = vec![[0.0; N]; peers.len()];
         for i in 0..peers.len() {
             let i = (i + turn) % peers.len();
             round[i] = one(&peers[i]);
@@ -52,15 +64,19 @@ pub(crate) fn run<P: Compared>(line: &str, options: &Options, peers: &[P], mut o
         turn += 1;
         let foreign = (machine::foreign_seconds(&pids) - before) / start.elapsed().as_secs_f64();
         if foreign > FOREIGN {
-            if measured.noisy < rounds && options.patience > 0 {
-                measured.noisy += 1;
+            if noisy < rounds && options.patience > 0 {
+                noisy += 1;
                 continue;
             }
-            measured.unsure = true;
+            measured.iter_mut().for_each(|figure| figure.unsure = true);
         }
-        measured.values.iter_mut().zip(round).for_each(|(all, value)| all.push(value));
+        counted += 1;
+        for (n, figure) in measured.iter_mut().enumerate() {
+            figure.noisy = noisy;
+            figure.values.iter_mut().zip(&round).for_each(|(all, values)| all.push(values[n]));
+        }
     }
-    eprintln!("{line}: {rounds} rounds, {} more thrown away", measured.noisy);
+    eprintln!("{line}: {counted} rounds, {noisy} more thrown away");
     measured
 }
 

@@ -77,19 +77,8 @@ fn say(line: impl std::fmt::Display) {
 
 /// A line of trouble for the person at the terminal, with the chain of causes.
 #[expect(clippy::print_stderr, reason = "this is the command line's own output")]
-fn complain(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Errors that show their source already do not need it twice.
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    eprintln!("fallgate: {text}");
+fn complain(error: &(dyn std::error::Error + 'static)) {
+    eprintln!("fallgate: {}", crate::telemetry::chain(error));
 }
 
 #[cfg(test)]

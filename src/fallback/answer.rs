@@ -57,8 +57,10 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         // Of control connections, which have no answers.
         NodeSilent | NodeNotSsh => (500, INTERNAL),
         // Of forward proxies, which have their own.
-        BadTarget | ClientNotAllowed | AuthRequired | AuthFailed | PolicyDenied | PrivateAddress | DnsFailed
-        | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => (500, INTERNAL),
+        BadTarget | ClientNotAllowed | AuthRequired | AuthFailed | AuthBusy | PolicyDenied | PrivateAddress
+        | DnsFailed | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => {
+            (500, INTERNAL)
+        }
     };
     Answer { status, management_error: (operation == Operation::Start).then_some(number) }
 }

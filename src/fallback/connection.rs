@@ -10,21 +10,19 @@ use std::{
 use super::{
     Door, admission, answer, body,
     exchange::Exchange,
-    forwarded::{self, Forwarded},
     grammar::{self, Call},
     session::{Opening, Session},
     watch,
 };
 use crate::{
     config::{BindClient, PersistentConnection, UnknownSession},
-    net::http1::{Airlock, Drained, Head, HeadError, HeadProblem, Waits},
+    net::{
+        forwarded::{self, Forwarded},
+        http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
+    },
     telemetry::{Operation, Outcome, Reason},
 };
 
-/// How much of the body of a refused request is read and thrown away so that its answer is heard.
-const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
-/// And for how long.
-const DRAIN_TIME: Duration = Duration::from_secs(60);
 /// The largest start body that is read whole before it goes on, in bytes.
 const WHOLE_START: u64 = 1024 * 1024;
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
@@ -121,7 +119,7 @@ async fn request(
         Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
     };
     let operation = call.operation;
-    let forwarded = forwarded::of(&head, client, door.tls.is_some(), door.fronts.trusted());
+    let forwarded = forwarded::of(&head, client, door.entrance.is_tls(), door.entrance.fronts().trusted());
     let lacks_length = !call.fetches && head.content_length().is_none();
     let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
     let unfit = if head.has_control() {

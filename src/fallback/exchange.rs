@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    forwarded::Forwarded,
     grammar::Call,
     node_conn::{NodeConn, Slot},
     session::Session,
 };
 use crate::{
-    net::http1::Head,
+    net::{forwarded::Forwarded, http1::Head},
     telemetry::{Direction, Operation, Reason},
     upstream::{Lease, NoNode, Node, Upstream},
 };

@@ -1,30 +1,21 @@
 //! Who is asking: the users of a file as `htpasswd -B` makes it, and what a client says of itself.
 //!
-//! Two kinds of password hash are taken: bcrypt (`$2y$`, `$2b$`, `$2a$`) and Argon2id (`$argon2id$`). What else
-//! `htpasswd` writes (MD5 as `$apr1$`, `{SHA}`, `crypt`, plain text) is refused when the file is read: a stolen file of
-//! those is soon a list of passwords. Neither passwords nor hashes are in any message or `Debug`.
+//! Three kinds of password hash are taken: bcrypt (`$2y$`, `$2b$`, `$2a$`), Argon2id (`$argon2id$`) and SHA-crypt (`$5$`,
+//! `$6$`), which are those of `htpasswd -B`, `-2` and `-5`. What else `htpasswd` writes (MD5 as `$apr1$`, `{SHA}`, `crypt`,
+//! plain text) is refused when the file is read: a stolen file of those is soon a list of passwords. Neither passwords nor hashes are in any message or `Debug`.
 
+mod hash;
 mod verdicts;
 
 use std::{collections::HashMap, fmt, hint::black_box};
 
-use argon2::{
-    Argon2, Params, PasswordVerifier,
-    password_hash::phc::{Ident, PasswordHash},
-};
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
+use hash::{Cost, Hash};
 pub use verdicts::{LIFE, PLACES, Tag, Verdicts};
-
-/// What one hash may cost, so that no file makes a login last for minutes: the exponent of bcrypt, which is a second or
-/// two, and for Argon2 the memory in KiB, the passes and the lanes.
-const MAX_BCRYPT: u32 = 15;
-const MAX_MEMORY: u32 = 256 * 1024;
-const MAX_PASSES: u32 = 16;
-const MAX_LANES: u32 = 16;
 
 /// The longest name of a user, in bytes.
 const MAX_USER: usize = 255;
@@ -95,32 +86,21 @@ pub enum LineError {
     #[error("this user is there twice")]
     Twice,
     /// The hash is one that is easily broken, or none at all.
-    #[error("the password is not hashed with bcrypt or Argon2id; write the line with htpasswd -B")]
+    #[error("the password is not hashed with bcrypt, Argon2id or SHA-crypt; write the line with htpasswd -B")]
     Kind,
     /// The hash begins well and is broken.
     #[error("the hash of the password is not whole")]
     Broken,
     /// Checking the password would take too long.
-    #[error("the hash costs too much: up to 15 for bcrypt; up to 256 MiB, 16 passes and 16 lanes for Argon2id")]
+    #[error(
+        "the hash costs too much: up to 15 for bcrypt; up to 256 MiB, 16 passes and 16 lanes for Argon2id; up to 1000000 rounds for SHA-crypt"
+    )]
     Cost,
 }
 
 fn render(problems: &[(usize, LineError)]) -> String {
     let lines: Vec<_> = problems.iter().map(|(line, error)| format!("line {line}: {error}")).collect();
     lines.join("\n")
-}
-
-#[derive(Clone)]
-enum Hash {
-    Bcrypt(String, u32),
-    Argon2(Box<(PasswordHash, Params)>),
-}
-
-/// Hashes of the same cost take the same time.
-#[derive(Clone, PartialEq, Eq)]
-enum Cost {
-    Bcrypt(u32),
-    Argon2(u32, u32, u32),
 }
 
 impl Users {
@@ -196,52 +176,9 @@ impl fmt::Debug for Users {
     }
 }
 
-impl Hash {
-    fn parse(text: &str) -> Result<Hash, LineError> {
-        if text.starts_with("$argon2id$") {
-            let hash = PasswordHash::new(text).map_err(|_| LineError::Broken)?;
-            let params = Params::try_from(&hash).map_err(|_| LineError::Broken)?;
-            if hash.salt.is_none() || hash.hash.is_none() || hash.algorithm != ident()? {
-                return Err(LineError::Broken);
-            }
-            let costs_little =
-                params.m_cost() <= MAX_MEMORY && params.t_cost() <= MAX_PASSES && params.p_cost() <= MAX_LANES;
-            return if costs_little { Ok(Hash::Argon2(Box::new((hash, params)))) } else { Err(LineError::Cost) };
-        }
-        if !["$2a$", "$2b$", "$2y$"].iter().any(|kind| text.starts_with(kind)) {
-            return Err(LineError::Kind);
-        }
-        let cost = text.parse::<bcrypt::HashParts>().map_err(|_| LineError::Broken)?.get_cost();
-        match cost {
-            ..4 => Err(LineError::Broken),
-            4..=MAX_BCRYPT => Ok(Hash::Bcrypt(text.to_owned(), cost)),
-            _ => Err(LineError::Cost),
-        }
-    }
-
-    fn cost(&self) -> Cost {
-        match self {
-            Hash::Bcrypt(_, cost) => Cost::Bcrypt(*cost),
-            Hash::Argon2(hash) => Cost::Argon2(hash.1.m_cost(), hash.1.t_cost(), hash.1.p_cost()),
-        }
-    }
-
-    /// Compares in constant time, which both libraries see to.
-    fn verify(&self, password: &str) -> bool {
-        match self {
-            Hash::Bcrypt(hash, _) => bcrypt::verify(password, hash).unwrap_or(false),
-            Hash::Argon2(hash) => Argon2::default().verify_password(password.as_bytes(), &hash.0).is_ok(),
-        }
-    }
-}
-
-fn ident() -> Result<Ident, LineError> {
-    Ident::new("argon2id").map_err(|_| LineError::Broken)
-}
-
 #[cfg(test)]
 mod tests {
-    use argon2::{Algorithm, PasswordHasher, Version};
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version, password_hash::phc::PasswordHash};
     use proptest::prelude::*;
 
     use super::*;
@@ -279,7 +216,14 @@ mod tests {
         // By crypt(3), which knows what htpasswd writes, and from the tests of the Argon2 reference.
         let bcrypt = "$2y$04$abcdefghijklmnopqrstuuinwY/tkBVrn3xrxQI/TgnMHhkvl85RW";
         let argon2 = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
-        let users = Users::load(&format!("anna:{bcrypt}\nbert:{argon2}")).unwrap();
+        // By htpasswd -2 and -5 of Apache 2.4.
+        let sha256 = "$5$GDMsWk6JSsTEeSsT$JQBYurWNkhIhxvyRSsopJL168n5Yas.U9DyS089r5p/";
+        let sha512 = "$6$rounds=6000$j/Ov57/vAPp3uzsK$dCcrdQ5Vc5N5XNWuhsnvHD8pJY647MHGgRGXKeWO4hQ.YwfeZcOAGTRtZV.d.9abTOdCa1udGvS76QYvE8mQx1";
+        let users = format!("anna:{bcrypt}\nbert:{argon2}\ncarl:{sha256}\ndora:{sha512}");
+        let users = Users::load(&users).unwrap();
+        for user in ["carl", "dora"] {
+            assert!(users.verify(user, "one") && !users.verify(user, "One"), "{user}");
+        }
         assert!(users.verify("anna", "sesame") && !users.verify("anna", "Sesame"));
         assert!(users.verify("bert", "password") && !users.verify("bert", "Password"));
     }
@@ -298,6 +242,9 @@ mod tests {
             ("carl:$2x$04$SECRET".to_owned(), Some(LineError::Kind)),
             ("carl:$argon2i$SECRET".to_owned(), Some(LineError::Kind)),
             ("carl:$2y$04$SECRET".to_owned(), Some(LineError::Broken)),
+            ("carl:$5$SECRET".to_owned(), Some(LineError::Broken)),
+            ("carl:$6$rounds=x$SECRET$SECRET".to_owned(), Some(LineError::Broken)),
+            ("carl:$6$rounds=1000001$SECRET$SECRET".to_owned(), Some(LineError::Cost)),
             (good.replace("anna", "dora").replace("$04$", "$03$"), Some(LineError::Broken)),
             (good.replace("anna", "dora").replace("$04$", "$16$"), Some(LineError::Cost)),
             ("carl:$argon2id$SECRET".to_owned(), Some(LineError::Broken)),
@@ -342,7 +289,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>(), near in "(a:)?\\$(2y|argon2id)\\$[0-9$=,a-z]{0,60}") {
+        fn no_text_makes_it_panic(text in any::<String>(), near in "(a:)?\\$(2y|argon2id|5|6\\$rounds=)\\$[0-9$=,a-z]{0,60}") {
             let _ = Users::load(&text);
             let _ = Users::load(&near);
             let _ = basic(text.as_bytes());

@@ -1,11 +1,125 @@
 //! The door of the forward proxy, for clients behind a firewall (docs/protocol.md, "Forward proxies").
 //!
-//! The pure rooms: what a request asks for (`target`), which addresses are private (`address`), who may reach what
-//! (`policy`), and who is asking (`auth`). None of them opens a socket, asks a resolver or looks at a clock.
+//! `connection` is the story of a request: the airlock reads its head, `login` says who asks, `target` for what,
+//! `reach` asks the `policy`, finds addresses and connects, through the `parent` if there is one. A CONNECT becomes a
+//! tunnel (`connect`); any other request is passed on byte for byte (`exchange`). What is refused is answered in `answer`.
+//!
+//! `target`, `address`, `policy` and `auth` are pure: they open no socket, ask no resolver and look at no clock.
 
 pub mod address;
+mod answer;
 pub mod auth;
+mod connect;
+mod connection;
+mod exchange;
+mod login;
+mod parent;
 pub mod policy;
+mod reach;
+mod recent;
+mod record;
+mod request;
 pub mod target;
 #[cfg(test)]
 mod tests;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use self::address::OwnAddresses;
+use crate::{
+    config::{Config, ListenerConfig, TimeoutsConfig},
+    limit::{OfListener, TunnelLimit},
+    net::{dns::Resolver, entrance::Entrance, tls::TlsError},
+    telemetry::{AccessLog, ListenerMetrics, Metrics, TunnelMetrics},
+    tunnel::PipePool,
+};
+
+pub use self::{
+    login::{Rules, RulesError},
+    recent::Recent,
+};
+
+/// What the doors of all generations share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Pipes for bulk.
+    pub pipes: PipePool,
+    /// Where the record of each tunnel and request goes.
+    pub access_log: AccessLog,
+    /// Cancelled: every tunnel is cut.
+    pub cut: CancellationToken,
+    /// How many tunnels there may be.
+    pub tunnels: TunnelLimit,
+    /// What the gateway itself listens on now.
+    pub own: Arc<ArcSwap<OwnAddresses>>,
+    /// Who was connected to what of late.
+    pub recent: Recent,
+}
+
+/// What a forward proxy of one config generation does with a connection.
+#[derive(Debug)]
+pub struct Door {
+    name: String,
+    entrance: Entrance,
+    rules: Arc<Rules>,
+    resolver: Arc<Resolver>,
+    timeouts: TimeoutsConfig,
+    metrics: ListenerMetrics,
+    tunnels: TunnelMetrics,
+    of_listener: OfListener,
+    shared: Shared,
+    drain: CancellationToken,
+}
+
+impl Door {
+    /// Builds the door of a listener; reads its certificates, opens no socket. New tunnels are refused once `drain` is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// The listener's certificate, key or CA file is unusable.
+    pub fn build(
+        config: &ListenerConfig,
+        top: &Config,
+        (rules, resolver): (Arc<Rules>, Arc<Resolver>),
+        metrics: &Metrics,
+        shared: Shared,
+        drain: CancellationToken,
+    ) -> Result<Door, TlsError> {
+        Ok(Door {
+            name: config.name.clone(),
+            entrance: Entrance::build(config, &top.timeouts, metrics)?,
+            rules,
+            resolver,
+            timeouts: top.timeouts.clone(),
+            metrics: metrics.listener(&config.name),
+            tunnels: metrics.tunnels(&config.name),
+            of_listener: OfListener::tunnels(&config.name, &config.limits),
+            shared,
+            drain,
+        })
+    }
+
+    /// Exports when its certificates end, from the time on when they are served.
+    pub fn show_certificates(&self, metrics: &Metrics) {
+        self.entrance.show_certificates(metrics);
+    }
+
+    /// The listener's series.
+    pub fn metrics(&self) -> &ListenerMetrics {
+        &self.metrics
+    }
+
+    /// Serves one accepted connection to its end.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let _active = self.metrics.connection();
+        // Boxed, so that a tunnel does not hold the room that its beginning needed.
+        let Some((transport, client)) = Box::pin(self.entrance.enter(stream, peer)).await else { return };
+        if let Some(tunnel) = Box::pin(connection::serve(self, transport, client)).await {
+            tunnel.run().await;
+        }
+    }
+}

@@ -31,7 +31,6 @@ use crate::{
 pub struct Policy {
     /// Its networks of IPv4 are written as such.
     config: PolicyConfig,
-    own: OwnAddresses,
 }
 
 /// Who asks for what.
@@ -43,6 +42,8 @@ pub struct Ask<'a> {
     pub user: Option<&'a str>,
     /// Where it would go.
     pub target: &'a Target,
+    /// What the gateway itself listens on now.
+    pub own: &'a OwnAddresses,
 }
 
 /// What decided.
@@ -114,9 +115,9 @@ enum ByName {
 }
 
 impl Policy {
-    /// A policy on a gateway that listens on `own`.
+    /// The policy of a config.
     #[must_use]
-    pub fn new(mut config: PolicyConfig, own: OwnAddresses) -> Policy {
+    pub fn new(mut config: PolicyConfig) -> Policy {
         let plain = |networks: &mut Vec<IpNet>| networks.iter_mut().for_each(|n| *n = canonical_network(*n));
         let hosts = |hosts: &mut Vec<HostPattern>| {
             for host in hosts {
@@ -132,7 +133,7 @@ impl Policy {
         plain(&mut config.auth.allow_from);
         plain(&mut config.allow_private_addresses);
         hosts(&mut config.no_parent);
-        Policy { config, own }
+        Policy { config }
     }
 
     /// Its name.
@@ -182,14 +183,14 @@ impl Policy {
     }
 
     /// Why an address may not be connected to in any mode.
-    fn protects(&self, ip: IpAddr, port: u16) -> Option<Refusal> {
+    fn protects(&self, ip: IpAddr, port: u16, own: &OwnAddresses) -> Option<Refusal> {
         let is_named = |ip: &IpAddr| self.config.allow_private_addresses.iter().any(|network| network.contains(ip));
         let refusal = |rule| Some(Refusal { reason: Reason::PrivateAddress, rule });
-        if self.own.is_admin(ip, port) {
+        if own.is_admin(ip, port) {
             return refusal(Rule::Admin);
         }
         let forms = forms(ip);
-        if self.own.is_listener(ip, port) && !forms.iter().all(is_named) {
+        if own.is_listener(ip, port) && !forms.iter().all(is_named) {
             return refusal(Rule::Own);
         }
         let unnamed = forms.into_iter().filter(|form| !is_named(form)).find_map(Class::of);
@@ -212,7 +213,7 @@ impl Ruling<'_> {
     /// Only an address that was in the list of a verdict that lets pass may be connected to.
     pub fn addresses(&self, addresses: &[IpAddr]) -> Verdict {
         let (policy, ask) = (self.policy, &self.ask);
-        if let Some(refusal) = addresses.iter().find_map(|ip| policy.protects(*ip, ask.target.port)) {
+        if let Some(refusal) = addresses.iter().find_map(|ip| policy.protects(*ip, ask.target.port, ask.own)) {
             return Verdict::Refuse(refusal);
         }
         let hosts: Vec<Host> = addresses.iter().map(|ip| Host::from(*ip)).collect();

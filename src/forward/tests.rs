@@ -31,7 +31,7 @@ fn config(keys: Value) -> PolicyConfig {
 }
 
 fn policy(keys: Value) -> Policy {
-    Policy::new(config(keys), own())
+    Policy::new(config(keys))
 }
 
 /// As a line: `pass allow[0]`, `report policy_denied default`, `refuse private_address own`.
@@ -49,8 +49,8 @@ fn ask(policy: &Policy, authority: &str, addresses: &[&str]) -> String {
 }
 
 fn ask_as(policy: &Policy, client: &str, user: Option<&str>, authority: &str, addresses: &[&str]) -> String {
-    let target = target::connect(authority.as_bytes()).unwrap();
-    let ruling = policy.rule(Ask { client: ip(client), user, target: &target });
+    let (target, own) = (target::connect(authority.as_bytes()).unwrap(), own());
+    let ruling = policy.rule(Ask { client: ip(client), user, target: &target, own: &own });
     let addresses: Vec<IpAddr> = match &target.host {
         Host::Ip(ip) => vec![*ip],
         Host::Name(_) => addresses.iter().map(|text| ip(text)).collect(),
@@ -100,8 +100,8 @@ fn a_network_allows_a_name_when_all_that_is_connected_to_lies_in_such() {
     assert_eq!(ask(&policy, "n1.example:443", &["203.0.113.7", "198.51.100.7"]), "pass allow[1]");
     assert_eq!(ask(&policy, "n1.example:443", &["198.51.100.7", "192.0.2.1"]), "refuse policy_denied default");
     assert_eq!(ask(&policy, "n1.example:443", &[]), "refuse policy_denied default");
-    let target = target::connect(b"n1.example:443").unwrap();
-    let ruling = policy.rule(Ask { client: ip("192.0.2.1"), user: None, target: &target });
+    let (target, own) = (target::connect(b"n1.example:443").unwrap(), own());
+    let ruling = policy.rule(Ask { client: ip("192.0.2.1"), user: None, target: &target, own: &own });
     assert_eq!((ruling.refusal(), told(ruling.unresolved()).as_str()), (None, "refuse policy_denied default"));
 }
 
@@ -243,8 +243,12 @@ fn any_target() -> impl Strategy<Value = (Host, u16, Vec<IpAddr>)> {
 }
 
 fn rule_on(policy: &Policy, host: &Host, port: u16, addresses: &[IpAddr]) -> Verdict {
+    rule_beside(&own(), policy, host, port, addresses)
+}
+
+fn rule_beside(own: &OwnAddresses, policy: &Policy, host: &Host, port: u16, addresses: &[IpAddr]) -> Verdict {
     let target = Target { host: host.clone(), port };
-    policy.rule(Ask { client: ip("192.0.2.1"), user: Some("anna"), target: &target }).addresses(addresses)
+    policy.rule(Ask { client: ip("192.0.2.1"), user: Some("anna"), target: &target, own }).addresses(addresses)
 }
 
 proptest! {
@@ -331,9 +335,9 @@ proptest! {
         let keys = json!({
             "allow": [{ "hosts": ["*"] }], "allow_private_addresses": ["0.0.0.0/0", "::/0"], "mode": mode,
         });
-        let policy = Policy::new(config(keys), own);
+        let policy = Policy::new(config(keys));
         let mut addresses = addresses;
         addresses.insert(at.min(addresses.len()), ip(ways[way]));
-        prop_assert_eq!(told(rule_on(&policy, &host, 9180, &addresses)), "refuse private_address admin");
+        prop_assert_eq!(told(rule_beside(&own, &policy, &host, 9180, &addresses)), "refuse private_address admin");
     }
 }

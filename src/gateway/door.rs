@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::{generation::BuildError, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Protocol, UpstreamConfig},
-    fallback,
+    fallback, forward,
+    net::dns::Resolver,
     relay::{ControlDoor, DataDoor},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
@@ -28,34 +29,44 @@ pub(super) enum Door {
 pub(super) enum StreamDoor {
     Fallback(Arc<fallback::Door>),
     Control(Arc<ControlDoor>),
+    Forward(Arc<forward::Door>),
+}
+
+/// What a door stands on: a forward proxy on a policy and a resolver, all others on an upstream.
+pub(super) struct Ground<'a> {
+    pub(super) upstream: Option<(&'a UpstreamConfig, Arc<Upstream>)>,
+    pub(super) policy: Option<(Arc<forward::Rules>, Arc<Resolver>)>,
 }
 
 impl Door {
     /// Exports when the certificates end that are now served.
     pub(super) fn show_certificates(&self, metrics: &Metrics) {
-        if let Door::Stream(StreamDoor::Fallback(door)) = self {
-            door.show_certificates(metrics);
+        match self {
+            Door::Stream(StreamDoor::Fallback(door)) => door.show_certificates(metrics),
+            Door::Stream(StreamDoor::Forward(door)) => door.show_certificates(metrics),
+            Door::Stream(StreamDoor::Control(_)) | Door::Data(_) => {}
         }
     }
 
-    /// Builds the door of a listener; reads its certificates, opens no socket. Only a forward proxy has no upstream.
+    /// Builds the door of a listener; reads its certificates, opens no socket.
     pub(super) fn build(
         config: &ListenerConfig,
         top: &Config,
-        upstream: Option<(&UpstreamConfig, Arc<Upstream>)>,
+        ground: Ground<'_>,
         parts: &Parts,
         drain: CancellationToken,
     ) -> Result<Door, BuildError> {
         let listener = || config.name.clone();
         let upstream = || {
-            upstream
-                .ok_or_else(|| BuildError::Upstream { listener: listener(), upstream: config.leads_to().to_owned() })
+            let missing = || BuildError::Upstream { listener: listener(), upstream: config.leads_to().to_owned() };
+            ground.upstream.ok_or_else(missing)
         };
+        let tls = |source| BuildError::Tls { listener: listener(), source };
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
                 let sessions = parts.sessions.clone();
-                let door = fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain)
-                    .map_err(|source| BuildError::Tls { listener: listener(), source })?;
+                let door =
+                    fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain).map_err(tls)?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
             }
             Protocol::Tcp => {
@@ -68,8 +79,13 @@ impl Door {
                 let flows = parts.flows.clone();
                 Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, flows, &parts.metrics, log)))
             }
-            // TEMPORARY: `StreamDoor::Forward` with a `forward::Door` comes here.
-            Protocol::ForwardProxy => return Err(BuildError::Forward { listener: listener() }),
+            Protocol::ForwardProxy => {
+                let missing = || BuildError::Policy { listener: listener(), policy: config.leads_to().to_owned() };
+                let ground = ground.policy.ok_or_else(missing)?;
+                let shared = parts.forward.clone();
+                let door = forward::Door::build(config, top, ground, &parts.metrics, shared, drain).map_err(tls)?;
+                Door::Stream(StreamDoor::Forward(Arc::new(door)))
+            }
         })
     }
 }
@@ -80,6 +96,7 @@ impl StreamDoor {
         match self {
             StreamDoor::Fallback(door) => door.metrics(),
             StreamDoor::Control(door) => door.metrics(),
+            StreamDoor::Forward(door) => door.metrics(),
         }
     }
 
@@ -88,6 +105,7 @@ impl StreamDoor {
         match self {
             StreamDoor::Fallback(door) => door.serve(stream, peer).await,
             StreamDoor::Control(door) => door.serve(stream, peer).await,
+            StreamDoor::Forward(door) => door.serve(stream, peer).await,
         }
     }
 }

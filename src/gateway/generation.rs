@@ -8,10 +8,15 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{door::Door, parts::Parts};
+use super::{
+    door::{Door, Ground},
+    parts::Parts,
+};
 use crate::{
     config::{Config, ListenerConfig, NodePort, Protocol, Scheme, UpstreamConfig},
+    forward::{Rules, RulesError},
     net::{
+        dns::{DnsError, Resolver},
         tls::{ServerTls, TlsError},
         tls_client::ClientTls,
     },
@@ -48,12 +53,25 @@ pub enum BuildError {
         /// What it names.
         upstream: String,
     },
-    /// TEMPORARY, until `forward::Door` is there: the listener is a forward proxy.
-    #[error("listener {listener}: forward proxies cannot be built yet")]
-    Forward {
+    /// The listener names no policy; the config's own rules keep that from happening.
+    #[error("listener {listener}: there is no policy {policy}")]
+    Policy {
         /// The listener.
         listener: String,
+        /// What it names.
+        policy: String,
     },
+    /// The users of a policy are not known.
+    #[error("policy {policy}: {source}")]
+    Users {
+        /// The policy.
+        policy: String,
+        /// Why not.
+        source: RulesError,
+    },
+    /// Names cannot be looked up.
+    #[error("resolver: {0}")]
+    Resolver(#[from] DnsError),
 }
 
 /// The doors and upstreams of one config.
@@ -80,12 +98,15 @@ impl Generation {
                 (u.name.clone(), Arc::new(Upstream::build(u, &checked, old.map(Arc::as_ref), &parts.metrics)))
             })
             .collect();
+        let policies = policies(&config)?;
+        let resolver = resolver(&config)?;
         let mut doors = HashMap::new();
         for listener in &config.listeners {
             let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
             let config_of = |name: &String| config.upstreams.iter().find(|u| u.name == *name);
             let upstream = listener.upstream.as_ref().and_then(|u| config_of(u).zip(upstreams.get(u).cloned()));
-            let door = Door::build(listener, &config, upstream, parts, drain.clone())?;
+            let policy = listener.policy.as_ref().and_then(|p| policies.get(p).cloned()).zip(resolver.clone());
+            let door = Door::build(listener, &config, Ground { upstream, policy }, parts, drain.clone())?;
             doors.insert(listener.name.clone(), (door, drain));
         }
         let mut checks = Vec::new();
@@ -147,7 +168,23 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
             ServerTls::build(tls).map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
         }
     }
-    config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))
+    config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))?;
+    policies(config).map(drop)
+}
+
+/// The policies with their users, by name.
+fn policies(config: &Config) -> Result<HashMap<String, Arc<Rules>>, BuildError> {
+    let built = config.policies.iter().map(|policy| match Rules::build(policy) {
+        Ok(rules) => Ok((policy.name.clone(), Arc::new(rules))),
+        Err(source) => Err(BuildError::Users { policy: policy.name.clone(), source }),
+    });
+    built.collect()
+}
+
+/// What forward proxies look names up with, if there are any.
+fn resolver(config: &Config) -> Result<Option<Arc<Resolver>>, BuildError> {
+    let is_needed = config.listeners.iter().any(|listener| listener.protocol == Protocol::ForwardProxy);
+    Ok(is_needed.then(|| Resolver::build(&config.resolver)).transpose()?.map(Arc::new))
 }
 
 /// How the nodes of an upstream are spoken to over TLS, if they are.

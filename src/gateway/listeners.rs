@@ -172,6 +172,16 @@ impl Listeners {
 }
 
 impl Prepared {
+    /// The addresses of TCP that are listened on, now and once this is committed.
+    pub(super) fn own(&self, listeners: &Listeners) -> Vec<SocketAddr> {
+        let open = listeners.open.values().filter(|l| l.configured.protocol != Protocol::Udp).map(|l| l.bound);
+        let fresh = self.bound.values().filter_map(|socket| match socket {
+            Socket::Stream(_, bound) => Some(*bound),
+            Socket::Data(_) => None,
+        });
+        open.chain(fresh).collect()
+    }
+
     /// Puts the new doors in place. Cannot fail.
     pub(super) fn commit(mut self, listeners: &mut Listeners, parts: &Arc<Parts>) {
         // A listener that goes may have a successor of its name, whose sessions are all later than this.
@@ -289,7 +299,7 @@ async fn retire(name: String, listener: Listener, gone: std::time::Instant, part
     // Its connections hear of the cut themselves; flows end with the listener.
     let cut = match listener.open {
         Open::Stream { .. } => CancellationToken::new(),
-        Open::Data(_) => parts.control.cut.clone(),
+        Open::Data(_) => parts.cut.clone(),
     };
     cut.run_until_cancelled(listener.is_over()).await;
     tracing::info!(listener = name, "Listener is closed.");

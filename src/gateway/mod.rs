@@ -89,7 +89,7 @@ impl Gateway {
         let parts = Arc::new(Parts::new(&config)?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
         let mut listeners = Listeners::default();
-        listeners.prepare(&generation)?.commit(&mut listeners, &parts);
+        let prepared = listeners.prepare(&generation)?;
         let readiness = Arc::new(Readiness::default());
         readiness.set(generation.clone());
         let admin =
@@ -101,12 +101,18 @@ impl Gateway {
                     })?)
                 }
             };
+        // Before anybody is served, so that nobody is led to the admin door.
+        parts.set_own(prepared.own(&listeners), admin.as_ref().map(admin::Running::address));
+        prepared.commit(&mut listeners, &parts);
         parts.metrics.config_generation.set(1);
         parts.metrics.config_last_reload_success.set(1);
         parts.metrics.config_last_reload_timestamp.set(unix_now());
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
-        let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(readiness.clone())).abort_handle()];
+        let tasks = vec![
+            tokio::spawn(sweep).abort_handle(),
+            tokio::spawn(prune(readiness.clone(), parts.clone())).abort_handle(),
+        ];
         Ok(Gateway {
             parts,
             current: ArcSwap::new(generation),
@@ -162,6 +168,7 @@ impl Gateway {
             (old.access_log != new.access_log).then_some("access_log"),
             sockets_differ(old, new).then_some("workers, receive_buffer"),
         ];
+        self.parts.set_own(prepared.own(&listeners), self.admin_address());
         prepared.commit(&mut listeners, &self.parts);
         generation.take_over();
         self.parts.apply(new);
@@ -199,7 +206,8 @@ impl Gateway {
         let mut told = Instant::now();
         loop {
             let left = self.parts.sessions.count();
-            if left == 0 {
+            // Through a forward proxy a session is known only by its requests, which follow one another.
+            if left == 0 && self.parts.forward.recent.is_quiet(Instant::now()) {
                 break;
             }
             if told.elapsed() >= Duration::from_secs(10) {
@@ -212,7 +220,7 @@ impl Gateway {
                 () = hurry.cancelled() => break,
             }
         }
-        listeners.close(deadline, &hurry, &self.parts.control.cut).await;
+        listeners.close(deadline, &hurry, &self.parts.cut).await;
         self.parts.sessions.finish_all();
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
@@ -230,13 +238,14 @@ fn sockets_differ(old: &Config, new: &Config) -> bool {
     old.listeners.iter().any(|a| new.listeners.iter().any(|b| differs(a, b)))
 }
 
-/// Has the running generation forget clients, for as long as the gateway lives.
-async fn prune(current: Arc<Readiness>) {
+/// Has the running generation forget clients, and looks for new addresses of this host, for as long as the gateway lives.
+async fn prune(current: Arc<Readiness>, parts: Arc<Parts>) {
     loop {
         tokio::time::sleep(PRUNE).await;
         if let Some(generation) = current.generation() {
             generation.prune_clients(Instant::now());
         }
+        parts.look_around();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What outlives a reload: metrics, sessions, the access log, and limits that change in place.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,13 +15,15 @@ use super::StartError;
 use crate::{
     config::Config,
     fallback::Sessions,
-    limit::{ConnectionLimit, FlowLimit, Maxima},
+    forward::{self, address::OwnAddresses},
+    limit::{ConnectionLimit, FlowLimit, Maxima, TunnelLimit},
+    net::interfaces,
     relay,
     telemetry::{AccessLog, Metrics},
     tunnel::PipePool,
 };
 
-/// Pipes of control connections that move bulk at the same time; further ones copy.
+/// Pipes of control connections and tunnels that move bulk at the same time; further ones copy.
 const PIPES: usize = 64;
 /// What a pipe holds, in bytes, where the system allows it.
 const PIPE_ROOM: usize = 1024 * 1024;
@@ -34,6 +37,9 @@ pub(super) struct Parts {
     pub(super) connections: ConnectionLimit,
     pub(super) flows: FlowLimit,
     pub(super) control: relay::control::Shared,
+    pub(super) forward: forward::Shared,
+    /// Cancelled: every control connection, tunnel and exchange of a forward proxy is cut.
+    pub(super) cut: CancellationToken,
     pub(super) session_idle: LiveDuration,
 }
 
@@ -42,24 +48,44 @@ impl Parts {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
+        let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
         Ok(Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone())),
             connections: ConnectionLimit::new(Maxima::of_connections(&config.limits)),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
-            control: relay::control::Shared {
-                pipes: PipePool::new(PIPES, PIPE_ROOM),
+            control: relay::control::Shared { pipes: pipes.clone(), access_log: access_log.clone(), cut: cut.clone() },
+            forward: forward::Shared {
+                pipes,
                 access_log: access_log.clone(),
-                cut: CancellationToken::new(),
+                cut: cut.clone(),
+                tunnels: TunnelLimit::new(Maxima::of_tunnels(&config.limits)),
+                own: Arc::default(),
+                recent: forward::Recent::default(),
             },
+            cut,
             access_log,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
         })
     }
 
+    /// What the gateway listens on from now on.
+    pub(super) fn set_own(&self, listeners: Vec<SocketAddr>, admin: Option<SocketAddr>) {
+        self.forward.own.store(Arc::new(OwnAddresses { listeners, admin, local: interfaces::addresses() }));
+    }
+
+    /// Looks which addresses this host has now.
+    pub(super) fn look_around(&self) {
+        let local = interfaces::addresses();
+        if self.forward.own.load().local != local {
+            self.forward.own.rcu(|own| OwnAddresses { local: local.clone(), ..OwnAddresses::clone(own) });
+        }
+    }
+
     pub(super) fn apply(&self, config: &Config) {
         self.connections.set(Maxima::of_connections(&config.limits));
         self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
+        self.forward.tunnels.set(Maxima::of_tunnels(&config.limits));
         self.session_idle.set(config.timeouts.session_idle);
     }
 }

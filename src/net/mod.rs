@@ -1,7 +1,12 @@
 //! Sockets, TLS and the HTTP/1 airlock: what every door stands on. Knows no session and no node.
 
+pub mod dial;
+pub mod dns;
+pub mod entrance;
 pub mod files;
+pub mod forwarded;
 pub mod http1;
+pub mod interfaces;
 pub mod proxy_protocol;
 pub mod splice;
 pub mod ssh;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -80,6 +81,12 @@ impl Conn {
         let conn = Conn { stream, ahead: Vec::new(), held: 0..0, bulk: false };
         conn.acknowledge_at_once();
         conn
+    }
+
+    /// The bare stream, and what was read from it and not given away.
+    pub fn into_parts(self) -> (TcpStream, Bytes) {
+        let held = self.ahead.get(self.held).map(Bytes::copy_from_slice).unwrap_or_default();
+        (self.stream, held)
     }
 
     fn acknowledge_at_once(&self) {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    time::{self, MissedTickBehavior, timeout, timeout_at},
+    time::{self, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +26,11 @@ use crate::{
         ssh::{self, NoBanner},
         tcp,
     },
-    telemetry::{AccessLog, ControlOutcome, Direction, ListenerMetrics, Metrics, Outcome, Reason},
+    telemetry::{AccessLog, ControlOutcome, ListenerMetrics, Metrics, Outcome, Reason},
     tunnel::{self, Counts, PipePool, Terms, Why},
     upstream::{Attempt, Control, Upstream},
 };
 
-/// How often the bytes of a running connection are counted.
-const COUNTED: Duration = Duration::from_secs(5);
 /// Nodes are tried for no longer than this many times `banner_timeout`.
 const TRIES: u32 = 3;
 
@@ -208,7 +206,7 @@ impl ControlDoor {
             first_to_client: banner,
             ..Terms::new(self.idle)
         };
-        let end = self.counted(&counts, tunnel::join(stream, node, terms)).await;
+        let end = tunnel::counted(&counts, &self.metrics, tunnel::join(stream, node, terms)).await;
         let outcome = match end.why {
             Why::Closed => ControlOutcome::Closed,
             Why::Idle => ControlOutcome::Idle,
@@ -218,28 +216,6 @@ impl ControlDoor {
         };
         self.metrics.control_finished(outcome);
         self.tell(client, Some(&control), outcome.as_str(), None, &counts, begin);
-    }
-
-    /// Waits for `running`, and counts what it moves as it goes.
-    async fn counted<T>(&self, counts: &Counts, running: impl Future<Output = T>) -> T {
-        let mut told = (0, 0);
-        let mut count = || {
-            let now = (counts.upload(), counts.download());
-            self.metrics.bytes(Direction::Upload, now.0 - told.0);
-            self.metrics.bytes(Direction::Download, now.1 - told.1);
-            told = now;
-        };
-        let mut tick = time::interval(COUNTED);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tokio::pin!(running);
-        let end = loop {
-            tokio::select! {
-                end = &mut running => break end,
-                _ = tick.tick() => count(),
-            }
-        };
-        count();
-        end
     }
 
     /// Closes at once, so that the client falls back.

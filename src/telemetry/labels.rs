@@ -116,6 +116,8 @@ words! {
         AuthRequired = "auth_required",
         /// The user is not known, or the password is wrong.
         AuthFailed = "auth_failed",
+        /// More users log in than passwords can be checked.
+        AuthBusy = "auth_busy",
         /// The policy denies the target, or does not allow it.
         PolicyDenied = "policy_denied",
         /// The target is a private address, or the gateway's own, that the policy does not name.
@@ -152,7 +154,7 @@ words! {
 }
 
 words! {
-    /// What a fallback request asks for.
+    /// What a request asks for.
     Operation {
         /// POST session_start.
         Start = "session_start",
@@ -164,7 +166,11 @@ words! {
         Message = "mgmt_msg",
         /// POST session_end.
         End = "session_end",
-        /// Nothing that the fallback knows.
+        /// CONNECT, through a forward proxy.
+        Connect = "connect",
+        /// Any other request through a forward proxy.
+        Absolute = "absolute",
+        /// Nothing that is known.
         Other = "other",
     }
 }
@@ -199,6 +205,26 @@ words! {
         /// Nothing moved for `idle`.
         Idle = "idle",
         /// The gateway ended before the connection did.
+        Drained = "drained",
+    }
+}
+
+words! {
+    /// How a tunnel or a request through a forward proxy ended.
+    TunnelOutcome {
+        /// Both sides were through.
+        Closed = "closed",
+        /// It was refused.
+        Refused = "refused",
+        /// The target was not reached, or did not answer as it should.
+        Failed = "failed",
+        /// The client's side broke.
+        ClientLost = "client_lost",
+        /// The target's side broke.
+        TargetLost = "target_lost",
+        /// Nothing moved for `tunnel_idle`.
+        Idle = "idle",
+        /// The gateway ended before it did.
         Drained = "drained",
     }
 }

@@ -8,8 +8,10 @@ use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge
 
 use super::{
     families::{Families, Family},
-    labels::{ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason},
-    series::{DataMetrics, ListenerMetrics},
+    labels::{
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, TunnelOutcome,
+    },
+    series::{DataMetrics, ListenerMetrics, TunnelMetrics},
 };
 
 /// Seconds; a session may last a night.
@@ -35,6 +37,8 @@ pub struct Metrics {
     refusals: IntCounterVec,
     findings: IntCounterVec,
     controls_finished: IntCounterVec,
+    tunnels: IntCounterVec,
+    tunnels_active: IntGaugeVec,
     flows: IntCounterVec,
     flows_active: IntGaugeVec,
     flows_finished: IntCounterVec,
@@ -116,6 +120,12 @@ impl Metrics {
                 "What was noticed of downloads and let pass.",
                 &["listener", "finding"],
             )?,
+            tunnels: f.counters(
+                "tunnels_total",
+                "Tunnels of forward proxies that ended, by outcome.",
+                &["listener", "outcome"],
+            )?,
+            tunnels_active: f.gauges("tunnels_active", "Tunnels of forward proxies open now.", &["listener"])?,
             controls_finished: f.counters(
                 "control_connections_finished_total",
                 "Control connections that had met their node, by how they ended.",
@@ -218,6 +228,15 @@ impl Metrics {
             requests: self.requests.clone(),
             sessions_active: self.sessions_active.clone(),
             name: name.to_owned(),
+        }
+    }
+
+    /// The series of a listener that is a forward proxy, resolved once.
+    pub fn tunnels(&self, name: &str) -> TunnelMetrics {
+        let by = |outcome: &TunnelOutcome| self.tunnels.with_label_values(&[name, outcome.as_str()]);
+        TunnelMetrics {
+            active: self.tunnels_active.with_label_values(&[name]),
+            ended: TunnelOutcome::ALL.iter().map(by).collect(),
         }
     }
 }

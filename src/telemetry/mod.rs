@@ -2,6 +2,7 @@
 //! words that all three share.
 
 pub mod access;
+mod chain;
 mod families;
 pub mod labels;
 pub mod logging;
@@ -9,10 +10,11 @@ pub mod metrics;
 mod series;
 
 pub use access::{AccessLog, Record};
+pub use chain::chain;
 pub use families::Family;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Operation, Outcome,
-    PickHow, Reason,
+    PickHow, Reason, TunnelOutcome,
 };
 pub use metrics::Metrics;
-pub use series::{ActiveGuard, DataMetrics, ListenerMetrics};
+pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};

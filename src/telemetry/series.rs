@@ -4,6 +4,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
+    TunnelOutcome,
 };
 
 /// The series of one listener, resolved once.
@@ -120,6 +121,25 @@ impl DataMetrics {
     /// Counts ICMP errors.
     pub fn icmp_errors(&self, n: u64) {
         self.icmp_errors.inc_by(n);
+    }
+}
+
+/// The series of one listener that is a forward proxy, resolved once.
+#[derive(Debug, Clone)]
+pub struct TunnelMetrics {
+    pub(super) active: IntGauge,
+    pub(super) ended: Vec<IntCounter>,
+}
+
+impl TunnelMetrics {
+    /// Counts an open tunnel for as long as the guard lives.
+    pub fn opened(&self) -> ActiveGuard {
+        ActiveGuard::new(self.active.clone())
+    }
+
+    /// Counts how a tunnel, or the wish for one, ended.
+    pub fn ended(&self, outcome: TunnelOutcome) {
+        self.ended[outcome as usize].inc();
     }
 }
 

@@ -6,6 +6,7 @@
 //! copied. A quiet tunnel holds neither pipe nor buffer.
 
 mod clock;
+mod counted;
 mod direction;
 mod half;
 mod pipes;
@@ -30,6 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use clock::Activity;
+pub use counted::counted;
 pub use pipes::PipePool;
 
 use clock::Clock;

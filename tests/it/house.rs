@@ -40,9 +40,12 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("rustix", &["net"]),
     ("libc", &["net"]),
     ("mio", &["net"]),
+    ("nix", &["net"]),
+    ("hickory_resolver", &["net"]),
     ("x509_parser", &["net"]),
     ("bcrypt", &["forward"]),
     ("argon2", &["forward"]),
+    ("sha_crypt", &["forward"]),
     ("clap", &["cli"]),
     ("governor", &["limit"]),
 ];

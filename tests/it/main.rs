@@ -23,6 +23,7 @@ mod data_churn;
 mod data_hostile;
 mod data_ranges;
 mod flood;
+mod forward;
 mod forwarded;
 mod grammar;
 mod guard;

@@ -3,7 +3,8 @@
 //! It reads a head whole and strictly, with a deadline, before anything else sees it; it can take in
 //! the beginning of a body, drain a body that nobody wants, answer by itself, and lend the connection
 //! to an engine for the length of one exchange ([`Lent`](super::Lent)), knowing at every moment how
-//! much of the body is still to come. It does not know what a session is.
+//! much of the body is still to come. An owner that needs no engine polls it by itself. It does not
+//! know what a session is.
 
 use std::{io, time::Duration};
 
@@ -14,10 +15,17 @@ use tokio::{
 };
 
 use super::{
-    head::{Head, HeadProblem, MAX_HEAD},
+    body::Body,
+    fields::head_end,
+    head::{Grammar, Head, HeadProblem, MAX_HEAD},
     lent::{self, Lent, Loan},
 };
 use crate::net::Transport;
+
+/// How much of the body of a refused request is read and thrown away so that its answer is heard, in bytes.
+pub const DRAIN_BYTES: u64 = 64 * 1024 * 1024;
+/// And for how long.
+pub const DRAIN_TIME: Duration = Duration::from_secs(60);
 
 /// How long a client may take, by what it is at.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +59,10 @@ pub struct Airlock {
     pub(super) io: Transport,
     /// Bytes read and not yet given to anybody.
     pub(super) ahead: BytesMut,
-    /// Bytes of the current request's body that were not given to anybody yet, `ahead` included.
-    pub(super) body_left: u64,
+    /// What heads may be.
+    grammar: Grammar,
+    /// The current request's body, as far as it was not given to anybody yet, `ahead` included.
+    pub(super) body: Body,
     /// The client closed its sending side, or the connection broke.
     pub(super) ended: bool,
     /// A byte of body or answer moved since the owner of a loan last looked.
@@ -75,12 +85,22 @@ pub enum Drained {
 }
 
 impl Airlock {
-    /// Takes a fresh connection.
+    /// Takes a fresh connection to a server of the fallback.
     pub fn new(io: Transport) -> Airlock {
+        Airlock::with_grammar(io, Grammar::Server)
+    }
+
+    /// Takes a fresh connection to a proxy.
+    pub fn for_proxy(io: Transport) -> Airlock {
+        Airlock::with_grammar(io, Grammar::Proxy)
+    }
+
+    fn with_grammar(io: Transport, grammar: Grammar) -> Airlock {
         Airlock {
             io,
             ahead: BytesMut::new(),
-            body_left: 0,
+            grammar,
+            body: Body::default(),
             ended: false,
             moved: false,
             starved: false,
@@ -97,10 +117,14 @@ impl Airlock {
             deadline = Instant::now() + waits.head;
         }
         loop {
-            if let Some(end) = head_end(&self.ahead, &mut seen)? {
-                let head = Head::parse(self.ahead.split_to(end).freeze())?;
-                self.body_left = head.content_length().unwrap_or(0);
+            if let Some(end) = head_end(&self.ahead, &mut seen, MAX_HEAD).map_err(|()| HeadProblem::TooLarge)? {
+                let head = Head::parse_as(self.ahead.split_to(end).freeze(), self.grammar)?;
+                self.body = Body::of(&head);
                 return Ok(head);
+            }
+            // A head that already broke a rule need not be waited for.
+            if self.ahead.first().is_some_and(|b| !b.is_ascii_uppercase()) {
+                return Err(HeadProblem::RequestLine.into());
             }
             let fresh = self.ahead.is_empty();
             match timeout_at(deadline, self.read_more()).await {
@@ -116,28 +140,34 @@ impl Airlock {
     }
 
     /// Reads ahead until `wanted` bytes of the body are here, or the whole of it if it is shorter.
-    /// Fails when the client pauses for `idle` or leaves.
+    /// Fails when the client pauses for `idle` or leaves, and on malformed chunks.
     pub async fn take_in(&mut self, wanted: usize, idle: Duration) -> io::Result<()> {
-        let wanted = wanted.min(usize::try_from(self.body_left).unwrap_or(usize::MAX));
-        while self.ahead.len() < wanted {
-            self.ahead.reserve((wanted - self.ahead.len()).clamp(2048, 64 * 1024));
+        // What is read ahead is not given away: a copy looks where it ends.
+        let mut body = self.body.clone();
+        let mut here = 0;
+        loop {
+            here += body.pass(self.ahead.get(here..).unwrap_or_default())?;
+            if here >= wanted || body.left() == 0 {
+                return Ok(());
+            }
+            self.ahead.reserve(body.room(wanted - here).clamp(2048, 64 * 1024));
             let n = timeout(idle, self.read_more()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(())
     }
 
-    /// The beginning of the body as far as it was read ahead.
+    /// The beginning of the body as far as it was read ahead, the framing of chunks included. Nothing of malformed
+    /// chunks.
     pub fn taken_in(&self) -> &[u8] {
-        let body = usize::try_from(self.body_left).unwrap_or(usize::MAX);
-        self.ahead.get(..body.min(self.ahead.len())).unwrap_or_default()
+        let body = self.body.clone().pass(&self.ahead).unwrap_or(0);
+        self.ahead.get(..body).unwrap_or_default()
     }
 
-    /// Bytes of the current body that were not given to anybody yet.
+    /// Bytes of the current body that were not given to anybody yet; `u64::MAX` as long as only its chunks will tell.
     pub fn body_left(&self) -> u64 {
-        self.body_left
+        self.body.left()
     }
 
     /// Whether the client closed its sending side.
@@ -147,22 +177,24 @@ impl Airlock {
 
     /// Whether the last loan ended while it waited for the client to send more of the body.
     pub fn was_starved(&self) -> bool {
-        self.body_left > 0 && self.starved
+        self.body.left() > 0 && self.starved
     }
 
     /// Reads the rest of the body and throws it away, up to `limit` bytes, for at most `total`.
     pub async fn drain(&mut self, limit: u64, idle: Duration, total: Duration) -> Drained {
-        if self.body_left > limit {
+        if self.body.left() > limit && !self.body.is_chunked() {
             return Drained::Given;
         }
         let deadline = Instant::now() + total;
+        let mut allowed = limit;
         loop {
-            let here = self.taken_in().len();
+            let Ok(here) = self.body.pass(&self.ahead) else { return Drained::Given };
             self.ahead.advance(here);
-            self.body_left -= here as u64;
-            if self.body_left == 0 {
+            if self.body.left() == 0 {
                 return Drained::Whole;
             }
+            let Some(rest) = allowed.checked_sub(here as u64) else { return Drained::Given };
+            allowed = rest;
             self.ahead.reserve(64 * 1024);
             match timeout_at(deadline, timeout(idle, self.read_more())).await {
                 Ok(Ok(Ok(n))) if n > 0 => {}
@@ -186,6 +218,11 @@ impl Airlock {
     /// writes the answer.
     pub fn lend(self, head: Bytes) -> (Lent, Loan) {
         lent::lend(self, head)
+    }
+
+    /// The connection and what was read ahead of it, for whoever goes on without HTTP.
+    pub fn into_parts(self) -> (Transport, Bytes) {
+        (self.io, self.ahead.freeze())
     }
 
     /// Closes in good order: TLS close_notify and FIN at once, then, when the client may still be
@@ -222,21 +259,5 @@ impl Airlock {
     }
 }
 
-/// Where the head ends in `bytes`; `seen` remembers how far was looked.
-fn head_end(bytes: &[u8], seen: &mut usize) -> Result<Option<usize>, HeadProblem> {
-    let from = seen.saturating_sub(3);
-    let found = bytes.get(from..).and_then(|rest| rest.windows(4).position(|w| w == b"\r\n\r\n"));
-    match found {
-        Some(at) if from + at + 4 <= MAX_HEAD => Ok(Some(from + at + 4)),
-        None if bytes.len() <= MAX_HEAD => {
-            // A head that already broke a rule need not be waited for.
-            let fresh = bytes.get(*seen..).unwrap_or_default();
-            if *seen == 0 && fresh.first().is_some_and(|b| !b.is_ascii_uppercase()) {
-                return Err(HeadProblem::RequestLine);
-            }
-            *seen = bytes.len();
-            Ok(None)
-        }
-        _ => Err(HeadProblem::TooLarge),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
@@ -20,10 +20,6 @@ use super::airlock::Airlock;
 /// The one interim answer that the client understands as a sign of life; each restarts its 20
 /// seconds of patience (docs/protocol.md, "Answers").
 const NOTICE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
-
-/// The most of a body that is given away at once, in bytes. The engine holds several such pieces on
-/// their way; larger ones do not stay in the processor's cache.
-const PIECE: usize = 32 * 1024;
 
 type Shared = Arc<Mutex<Option<Airlock>>>;
 
@@ -79,64 +75,6 @@ impl Loan {
     }
 }
 
-impl Airlock {
-    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let room = usize::try_from(self.body_left).unwrap_or(usize::MAX).min(buf.remaining()).min(PIECE);
-        if !self.ahead.is_empty() {
-            let n = room.min(self.ahead.len());
-            buf.put_slice(self.ahead.get(..n).unwrap_or_default());
-            self.ahead.advance(n);
-            self.body_left -= n as u64;
-            return Poll::Ready(Ok(()));
-        }
-        if let Some(error) = self.broken.take() {
-            self.ended = true;
-            return Poll::Ready(Err(error));
-        }
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
-        // TLS gives one record at a time; what has come goes on in one piece.
-        let mut result = Ok(());
-        while part.remaining() > 0 {
-            let before = part.filled().len();
-            match Pin::new(&mut self.io).poll_read(cx, &mut part) {
-                Poll::Ready(Ok(())) if part.filled().len() > before => {}
-                Poll::Ready(read) => {
-                    result = read;
-                    break;
-                }
-                Poll::Pending if before == 0 => return Poll::Pending,
-                Poll::Pending => break,
-            }
-        }
-        let n = part.filled().len();
-        buf.advance(n);
-        if n > 0
-            && let Err(error) = std::mem::replace(&mut result, Ok(()))
-        {
-            self.broken = Some(error);
-        }
-        self.ended |= n == 0 || result.is_err();
-        self.body_left -= n as u64;
-        self.moved = true;
-        Poll::Ready(result)
-    }
-
-    /// After the body: only the client's close is of interest. Bytes of a next request wait.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.ahead.is_empty() {
-            let mut space = [0; 512];
-            let mut probe = ReadBuf::new(&mut space);
-            let result = ready!(Pin::new(&mut self.io).poll_read(cx, &mut probe));
-            if result.is_err() || probe.filled().is_empty() {
-                self.ended = true;
-                return Poll::Ready(result);
-            }
-            self.ahead.extend_from_slice(probe.filled());
-        }
-        Poll::Pending
-    }
-}
-
 impl AsyncRead for Lent {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.head.is_empty() {
@@ -147,7 +85,7 @@ impl AsyncRead for Lent {
         }
         match lock(&self.shared).as_mut() {
             None => Poll::Ready(Ok(())),
-            Some(airlock) if airlock.body_left > 0 => {
+            Some(airlock) if airlock.body.left() > 0 => {
                 let polled = airlock.poll_body(cx, buf);
                 airlock.starved = polled.is_pending();
                 polled
@@ -163,20 +101,12 @@ impl AsyncWrite for Lent {
         let Some(airlock) = shared.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let result = ready!(Pin::new(&mut airlock.io).poll_write(cx, buf));
-        match &result {
-            Ok(n) => {
-                airlock.mid_write = *n < buf.len();
-                airlock.moved = true;
-            }
-            Err(_) => airlock.ended = true,
-        }
-        Poll::Ready(result)
+        airlock.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match lock(&self.shared).as_mut() {
-            Some(airlock) => Pin::new(&mut airlock.io).poll_flush(cx),
+            Some(airlock) => airlock.poll_flush(cx),
             None => Poll::Ready(Ok(())),
         }
     }

@@ -133,6 +133,12 @@ impl Ascp {
         self.options(&["-P", &port, "-O", &port]).option_path("-i", key).option_path("-S", far)
     }
 
+    /// Past the listener, to this port.
+    pub(super) fn straight(mut self, port: u16) -> Ascp {
+        self.port = port;
+        self
+    }
+
     /// Another token; none at all when it is empty.
     pub(super) fn token(mut self, token: impl AsRef<OsStr>) -> Ascp {
         self.token = token.as_ref().to_owned();

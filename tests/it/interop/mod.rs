@@ -1,6 +1,7 @@
 //! The real client through the gateway: what its user gets, and reads.
 
 mod ascp;
+mod egress;
 mod fallback;
 mod iperf;
 mod names;
@@ -8,6 +9,7 @@ mod nodes;
 mod nominal;
 mod openssh;
 mod persistence;
+mod proxied;
 mod quic;
 mod refusals;
 mod resume;

@@ -1,6 +1,7 @@
 //! The sandbox: a gateway with nodes in this process, on free ports, gone when it drops.
 
 pub(crate) mod dice;
+pub(crate) mod dns;
 mod eventually;
 pub(crate) mod netns;
 pub(crate) mod nominal;

@@ -34,6 +34,14 @@ impl Peer {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).await.unwrap();
+        Peer::of(listener, script)
+    }
+
+    /// Behind a socket that there is already.
+    pub(crate) fn of<F>(listener: TcpListener, script: impl Fn(TcpStream) -> F + Send + 'static) -> Peer
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let accept = async move {
             let mut tasks = tokio::task::JoinSet::new();
@@ -57,6 +65,27 @@ impl DeadPort {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         DeadPort { address: socket.local_addr().unwrap().as_socket().unwrap(), _bound: socket }
+    }
+}
+
+/// A port that never answers: as many wait to be accepted as may. They wait as long as this lives.
+pub(crate) struct Full {
+    pub(crate) address: SocketAddr,
+    _listener: socket2::Socket,
+    _waiting: Vec<std::net::TcpStream>,
+}
+
+impl Full {
+    pub(crate) fn new() -> Full {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            waiting.push(stream);
+        }
+        Full { address, _listener: listener, _waiting: waiting }
     }
 }
 
