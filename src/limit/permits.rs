@@ -66,6 +66,24 @@ impl<K> Inner<K> {
     }
 }
 
+impl<K: Hash + Eq> Inner<K> {
+    fn free(&self, keys: &[K]) {
+        let mut held = self.lock();
+        for key in keys {
+            match held.get_mut(key) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    held.remove(key);
+                }
+            }
+        }
+        let room = 2 * held.len();
+        if held.capacity() > KEEP && held.capacity() / 4 > room {
+            held.shrink_to(room);
+        }
+    }
+}
+
 impl<K> Clone for Permits<K> {
     fn clone(&self) -> Self {
         Permits(self.0.clone())
@@ -107,6 +125,12 @@ impl<K: Hash + Eq + Clone> Permit<K> {
         Ok(())
     }
 
+    /// Gives it back as if it had never been taken: nobody is told, for nobody was refused because of it who could wait.
+    pub fn undo(mut self) {
+        let keys = std::mem::take(&mut self.keys);
+        self.permits.0.free(&keys);
+    }
+
     /// What it is a permit for.
     pub fn keys(&self) -> &[K] {
         &self.keys
@@ -118,20 +142,7 @@ impl<K: Hash + Eq + Clone> Drop for Permit<K> {
         if self.keys.is_empty() {
             return;
         }
-        let mut held = self.permits.0.lock();
-        for key in &self.keys {
-            match held.get_mut(key) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => {
-                    held.remove(key);
-                }
-            }
-        }
-        let room = 2 * held.len();
-        if held.capacity() > KEEP && held.capacity() / 4 > room {
-            held.shrink_to(room);
-        }
-        drop(held);
+        self.permits.0.free(&self.keys);
         if let Some(freed) = &self.permits.0.freed {
             freed(&self.keys);
         }
@@ -214,6 +225,8 @@ mod tests {
         assert_eq!(told.load(Ordering::Relaxed), 0, "a refused claim frees nothing");
         drop(permit);
         assert_eq!(told.load(Ordering::Relaxed), 2);
+        permits.try_acquire(claims(&[("all", 1)])).unwrap().undo();
+        assert_eq!((told.load(Ordering::Relaxed), permits.keys()), (2, 0), "what is undone is told to nobody");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl SessionLimit {
             None => claims,
         };
         let claims = claims.of_client(client, maxima, listener).of_all(maxima, listener);
-        claims.acquire(&self.permits).map(|permit| SessionPermit { _permit: permit })
+        claims.acquire(&self.permits).map(SessionPermit)
     }
 
     /// How many sessions are open.
@@ -96,8 +96,13 @@ impl SessionLimit {
 
 /// One open session.
 #[derive(Debug)]
-pub struct SessionPermit {
-    _permit: Permit<Scope>,
+pub struct SessionPermit(Permit<Scope>);
+
+impl SessionPermit {
+    /// Gives it back as if it had never been taken: for who has the turn in a waiting room, and lacks something else.
+    pub fn undo(self) {
+        self.0.undo();
+    }
 }
 
 #[cfg(test)]

@@ -59,11 +59,12 @@ impl<K: Hash + Eq + Clone> WaitingRoom<K> {
         self.lock().set_max(max);
     }
 
-    /// A place at the end of the client's line, which is left when the place drops.
+    /// A place at the end of the client's line, which is left when the place drops. Where as many wait as may, there is one
+    /// only for whom nobody that waits is in the way of, and only to try once.
     pub fn enter(&self, client: K) -> Result<Place<K>, RoomFull> {
         let called = Arc::new(Notify::new());
-        let id = self.lock().enter(client.clone(), called.clone()).ok_or(RoomFull)?;
-        Ok(Place { room: self.clone(), client, id, called, retry: None })
+        let (id, may_stay) = self.lock().enter(client.clone(), called.clone()).ok_or(RoomFull)?;
+        Ok(Place { room: self.clone(), client, id, called, retry: None, may_stay })
     }
 
     /// Something was freed that anybody might need, such as a node that is up again: all may try once more.
@@ -110,9 +111,15 @@ pub struct Place<K: Hash + Eq + Clone> {
     id: u64,
     called: Arc<Notify>,
     retry: Option<Instant>,
+    may_stay: bool,
 }
 
 impl<K: Hash + Eq + Clone> Place<K> {
+    /// Whether it may be kept after a turn that was not served; else it must be dropped.
+    pub fn may_stay(&self) -> bool {
+        self.may_stay
+    }
+
     /// Waits for the turn until `deadline`. After that the place is still held, until it drops.
     pub async fn turn(&mut self, deadline: Instant) -> Result<Turn<'_, K>, TooLong> {
         let came = timeout_at(deadline, self.called()).await;

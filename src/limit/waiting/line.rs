@@ -66,9 +66,12 @@ impl<K: Hash + Eq + Clone> Line<K> {
         self.turn == Some(id)
     }
 
-    /// The identity of a new waiter, if there is room for one.
-    pub(super) fn enter(&mut self, client: K, called: Arc<Notify>) -> Option<u64> {
-        if self.len >= self.max {
+    /// The identity of a new waiter, and whether there is room for it to stay. One for whom there is none comes in only
+    /// if it overtakes nobody, and has the turn at once.
+    pub(super) fn enter(&mut self, client: K, called: Arc<Notify>) -> Option<(u64, bool)> {
+        let may_stay = self.len < self.max;
+        let is_free = self.turn.is_none() && !self.rests && self.round.is_empty();
+        if !may_stay && (!is_free || self.clients.contains_key(&client)) {
             return None;
         }
         let id = self.next_id;
@@ -80,7 +83,7 @@ impl<K: Hash + Eq + Clone> Line<K> {
             self.round.push_back(client);
         }
         self.advance();
-        Some(id)
+        Some((id, may_stay))
     }
 
     /// The waiter is served, or gone.

@@ -330,3 +330,20 @@ async fn many_tasks_all_are_served_and_nobody_is_forgotten() {
     }
     assert!(scene.is_sound() && scene.room.waiting() == 0 && scene.permits.keys() == 0);
 }
+
+#[tokio::test]
+async fn into_a_full_room_comes_only_who_overtakes_nobody_and_may_not_stay() {
+    let room = WaitingRoom::new(1);
+    let mut held = room.enter(1).unwrap();
+    assert!(held.may_stay());
+    held.turn(Instant::now()).await.unwrap().unserved(Unserved::Client);
+    assert_eq!(room.enter(1).unwrap_err(), RoomFull, "one of its own client waits before it");
+    let mut other = room.enter(2).unwrap();
+    assert!(!other.may_stay());
+    assert_eq!(room.enter(3).unwrap_err(), RoomFull, "another one tries");
+    other.turn(Instant::now()).await.unwrap().served();
+    drop(other);
+    room.poke();
+    held.turn(Instant::now()).await.unwrap().unserved(Unserved::Nobody);
+    assert_eq!(room.enter(2).unwrap_err(), RoomFull, "nothing is to be had by anybody");
+}
