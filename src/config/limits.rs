@@ -42,7 +42,7 @@ pub struct LimitsConfig {
     #[serde(with = "leaf::or_off")]
     #[schemars(schema_with = "leaf::or_off::schema::<RateConfig>")]
     pub requests_per_client: Option<RateConfig>,
-    /// What happens to a session for which there is no room; default `wait`.
+    /// What happens to a session for which there is no room, on the nodes included; default `wait`.
     pub when_full: WhenFull,
     /// How long a session may wait for room; default 60s, at least 1s. Then it is refused.
     #[serde(with = "leaf::duration")]
