@@ -37,7 +37,8 @@
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
 //! strictly, within a deadline. `fallback::grammar` says what the head asks for; what is no fallback
 //! request is answered here and no node sees it. A `session_start` is read as far as its token, which
-//! must have the right shape; its id must be new and be the one in the path; then [`upstream`] gives a
+//! must have the right shape; its id must be new and be the one in the path. Where a maximum, a rate or the
+//! nodes leave no room for it now it waits its turn (`fallback::waiting`). Then [`upstream`] gives a
 //! lease on a node: the one that has the partial files of a session that ended badly, else by balance.
 //! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. The
 //! connection is lent to the engine (`fallback::engine`) for the length of the exchange, and the node's

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::address::OwnAddresses;
 use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
-    limit::{OfListener, TunnelLimit},
+    limit::{Guest, OfListener, TunnelLimit},
     net::{dns::Resolver, entrance::Entrance, tls::TlsError},
     telemetry::{AccessLog, ListenerMetrics, Metrics, TunnelMetrics},
     tunnel::PipePool,
@@ -114,10 +114,11 @@ impl Door {
     }
 
     /// Serves one accepted connection to its end.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut guest: Guest) {
         let _active = self.metrics.connection();
         // Boxed, so that a tunnel does not hold the room that its beginning needed.
-        let Some((transport, client)) = Box::pin(self.entrance.enter(stream, peer)).await else { return };
+        let entering = self.entrance.enter(stream, peer, |client| guest.name(client));
+        let Some((transport, client)) = Box::pin(entering).await else { return };
         if let Some(tunnel) = Box::pin(connection::serve(self, transport, client)).await {
             tunnel.run().await;
         }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +10,8 @@ use super::{generation::BuildError, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Protocol, UpstreamConfig},
     fallback, forward,
-    net::dns::Resolver,
+    limit::{Guest, OfListener, Places},
+    net::{dns::Resolver, tcp},
     relay::{ControlDoor, DataDoor},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
@@ -30,6 +32,33 @@ pub(super) enum StreamDoor {
     Fallback(Arc<fallback::Door>),
     Control(Arc<ControlDoor>),
     Forward(Arc<forward::Door>),
+}
+
+/// A door with what holds for the connections to it.
+#[derive(Debug, Clone)]
+pub(super) struct Behind {
+    pub(super) door: StreamDoor,
+    own: OfListener,
+    fronts: Vec<IpNet>,
+}
+
+impl Behind {
+    pub(super) fn new(door: StreamDoor, config: &ListenerConfig) -> Behind {
+        let own = OfListener::connections(&config.name, &config.limits);
+        Behind { door, own, fronts: config.trusted_proxies.clone() }
+    }
+
+    /// Takes a place for a connection, or closes it with a word that is counted.
+    pub(super) fn admit(&self, places: &Places, peer: SocketAddr) -> Option<Guest> {
+        let peer = tcp::canonical(peer).ip();
+        let is_front = self.fronts.iter().any(|net| net.contains(&peer));
+        let admitted = places.admit(&self.own, (!is_front).then_some(peer));
+        let refused = |reason| {
+            self.door.metrics().refusal(reason);
+            tracing::debug!(client = %peer, %reason, "A connection is refused.");
+        };
+        admitted.map_err(refused).ok()
+    }
 }
 
 /// What a door stands on: a forward proxy on a policy and a resolver, all others on an upstream.
@@ -64,7 +93,7 @@ impl Door {
         let tls = |source| BuildError::Tls { listener: listener(), source };
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
-                let sessions = parts.sessions.clone();
+                let sessions = (parts.sessions.clone(), parts.entry.clone());
                 let door =
                     fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain).map_err(tls)?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
@@ -101,11 +130,11 @@ impl StreamDoor {
     }
 
     /// Serves one accepted connection to its end.
-    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr, guest: Guest) {
         match self {
-            StreamDoor::Fallback(door) => door.serve(stream, peer).await,
-            StreamDoor::Control(door) => door.serve(stream, peer).await,
-            StreamDoor::Forward(door) => door.serve(stream, peer).await,
+            StreamDoor::Fallback(door) => door.serve(stream, peer, guest).await,
+            StreamDoor::Control(door) => door.serve(stream, peer, guest).await,
+            StreamDoor::Forward(door) => door.serve(stream, peer, guest).await,
         }
     }
 }
