@@ -1,6 +1,7 @@
 //! How many at once, how often, and how one waits: each limit lets the last one in and holds or refuses the next.
 
 mod connections;
+mod crowd;
 mod flood;
 mod rates;
 mod sessions;
