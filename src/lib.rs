@@ -13,7 +13,7 @@
 //! *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
-//! *limit*, *permit* · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
+//! *limit*, *permit*, *waiting room* · *cap* (on bandwidth) · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
 //!
 //! # The house
 //!
@@ -29,7 +29,7 @@
 //! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls and the name resolver in `net` (and rustls in the guest house,
 //! which is a peer and stands for itself), prometheus in
-//! `telemetry`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
+//! `telemetry`, governor in `limit`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
 //! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
 //! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.
@@ -40,7 +40,8 @@
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
 //! strictly, within a deadline. `fallback::grammar` says what the head asks for; what is no fallback
 //! request is answered here and no node sees it. A `session_start` is read as far as its token, which
-//! must have the right shape; its id must be new and be the one in the path; then [`upstream`] gives a
+//! must have the right shape; its id must be new and be the one in the path. Where a maximum, a rate or the
+//! nodes leave no room for it now it waits its turn (`fallback::waiting`). Then [`upstream`] gives a
 //! lease on a node: the one that has the partial files of a session that ended badly, else by balance.
 //! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. The
 //! connection is lent to the engine (`fallback::engine`) for the length of the exchange, and the node's

@@ -106,6 +106,7 @@ fn fallgate(certs: &Path, rsa: SocketAddr, p256: SocketAddr, node: SocketAddr, p
     };
     format!(
         "version: 1\nlisteners:\n{}{}upstreams:\n  - name: u\n    nodes: [{{ name: n, host: {}, ports: {{ http: {} }} }}]\n\
+         limits: {{ max_connections_per_client: off, max_sessions_per_client: off, session_starts_per_client: off }}\n\
          access_log: {{ path: 'off' }}\nadmin: {{ address: 'off' }}\nlog: {{ level: warn }}\n",
         listener("rsa", rsa),
         listener("p256", p256),

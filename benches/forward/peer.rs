@@ -141,7 +141,7 @@ fn fallgate(address: SocketAddr) -> String {
         "version: 1\nlisteners:\n  - {{ name: forward, protocol: forward_proxy, address: '{address}', policy: p }}\n\
          policies:\n  - name: p\n    auth: {{ allow_from: ['127.0.0.0/8'] }}\n    allow: [{{ hosts: ['127.0.0.0/8'] }}]\n    \
          allow_private_addresses: ['127.0.0.0/8']\n\
-         limits: {{ max_connections: 20000, max_tunnels: 20000, max_tunnels_per_client: 20000 }}\n\
+         limits: {{ max_connections: 20000, max_connections_per_client: off, max_tunnels: 20000, max_tunnels_per_client: 20000 }}\n\
          access_log: {{ path: 'off' }}\nadmin: {{ address: 'off' }}\nlog: {{ level: warn }}\n"
     )
 }

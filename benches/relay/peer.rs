@@ -119,7 +119,7 @@ fn fallgate(address: SocketAddr, node: SocketAddr, gate: bool) -> String {
         "version: 1\nlisteners:\n  - {{ name: control, protocol: tcp, address: '{address}', upstream: u }}\n  \
          - {{ name: data, protocol: udp, address: '{address}', upstream: u, gate: {gate}, workers: 1 }}\nupstreams:\n  \
          - name: u\n    nodes: [{{ name: n, host: {host}, ports: {{ tcp: {port}, udp: {port} }} }}]\n\
-         limits: {{ max_udp_flows: 20000, max_udp_flows_per_client: 20000 }}\n\
+         limits: {{ max_connections_per_client: off, max_udp_flows: 20000, max_udp_flows_per_client: 20000 }}\n\
          access_log: {{ path: 'off' }}\nadmin: {{ address: 'off' }}\nlog: {{ level: warn }}\n"
     )
 }

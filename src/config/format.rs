@@ -8,10 +8,13 @@ use super::address::ListenAddress;
 use super::host::{HostPattern, is_dns_name};
 use super::policy::ParentProxy;
 use super::ports::PortRange;
-use super::units::{parse_duration, parse_size};
+use super::units::{parse_bandwidth, parse_duration, parse_rate, parse_size};
 
 /// The longest name, so that it stays a readable metric label.
 const MAX_NAME: usize = 63;
+
+/// The least bandwidth, in bytes a second: a full segment passes in two seconds.
+const MIN_BANDWIDTH: u64 = 1000;
 
 /// Why a text will not do.
 pub(super) struct Refusal {
@@ -26,6 +29,12 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
         "positive-duration" if duration(text)?.is_zero() => refuse(format!("{text:?} must be above zero"), None),
         "positive-duration" => Ok(()),
         "size" => match parse_size(text) {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(error.to_string(), Some(&error.hint())),
+        },
+        "bandwidth" => bandwidth(text),
+        "rate" => match parse_rate(text) {
+            Ok(rate) if rate.count == 0 => refuse(format!("{text:?} lets nothing through"), Some("off for no limit")),
             Ok(_) => Ok(()),
             Err(error) => refuse(error.to_string(), Some(&error.hint())),
         },
@@ -60,6 +69,8 @@ pub(super) fn describe(format: &str) -> &'static str {
     match format {
         "duration" | "positive-duration" => "a duration such as \"30s\"",
         "size" => "a size such as \"4MiB\"",
+        "bandwidth" => "a bandwidth such as \"200Mbit/s\"",
+        "rate" => "a rate such as \"10/s\"",
         "socket-address" | "listen-address" => "an IP address with its port such as \"0.0.0.0:8443\"",
         "name" => "a name",
         "host" => "an IP address or a DNS name",
@@ -86,6 +97,16 @@ fn refuse<T>(message: String, hint: Option<&str>) -> Result<T, Refusal> {
 
 fn duration(text: &str) -> Result<std::time::Duration, Refusal> {
     parse_duration(text).map_err(|error| Refusal { message: error.to_string(), hint: Some(error.hint()) })
+}
+
+fn bandwidth(text: &str) -> Result<(), Refusal> {
+    match parse_bandwidth(text) {
+        Ok(bytes) if bytes < MIN_BANDWIDTH => {
+            refuse(format!("{text:?} is too little for any transfer"), Some("8kbit/s is the least; off for no limit"))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => refuse(error.to_string(), Some(&error.hint())),
+    }
 }
 
 fn socket_address(text: &str) -> Result<(), Refusal> {

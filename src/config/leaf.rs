@@ -3,7 +3,11 @@
 //! Each module serves one field type through `#[serde(with = ...)]` and `#[schemars(schema_with = ...)]`. The `format` of a
 //! schema names the check that the shape walk runs on the text.
 
+mod amount;
+
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+pub(super) use amount::{bandwidth_or_off, optional_duration, or_off, rate};
 
 /// A `Duration` as text with units.
 pub(super) mod duration {

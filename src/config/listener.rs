@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::ListenAddress;
 use super::leaf;
+use super::limits::ListenerLimitsConfig;
 use super::relay::{
     Gate, default_banner_timeout, default_flow_idle, default_gate_grace, default_idle, default_receive_buffer,
 };
@@ -89,6 +90,9 @@ pub struct ListenerConfig {
     #[serde(default = "default_receive_buffer", with = "leaf::size")]
     #[schemars(schema_with = "leaf::size::schema")]
     pub receive_buffer: u64,
+    /// What holds for this listener besides `limits` and `bandwidth`; by default nothing.
+    #[serde(default)]
+    pub limits: ListenerLimitsConfig,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
@@ -152,6 +156,7 @@ impl ListenerConfig {
             flow_idle: default_flow_idle(),
             workers: None,
             receive_buffer: default_receive_buffer(),
+            limits: ListenerLimitsConfig::default(),
         }
     }
 }

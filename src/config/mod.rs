@@ -9,11 +9,13 @@
 //! one. This room opens no file but the configuration file itself and knows nothing of what the keys bring about.
 
 mod address;
+mod bandwidth;
 mod env;
 mod error;
 mod format;
 pub mod host;
 mod leaf;
+mod limits;
 mod listener;
 mod policy;
 mod ports;
@@ -39,15 +41,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use address::{ListenAddress, NoAddress};
+pub use bandwidth::{Bandwidth, BandwidthConfig};
 pub use error::{ConfigError, Problem};
 pub use host::HostPattern;
+pub use limits::{LimitsConfig, ListenerLimitsConfig, RateConfig, WhenFull};
 pub use listener::{
     AdmissionConfig, BindClient, GuardConfig, ListenerConfig, NodeTarget, PersistentConnection, Protocol,
     ProxyProtocol, TokenKind, TokenLevel, UnknownSession,
 };
 pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleConfig};
 pub use ports::PortRange;
-pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LimitsConfig, LogConfig, LogLevel, TimeoutsConfig};
+pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, TimeoutsConfig};
 pub use relay::Gate;
 pub use resolver::ResolverConfig;
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
@@ -76,6 +80,9 @@ pub struct Config {
     /// How much is served at once.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How fast the bytes of transfers may go.
+    #[serde(default)]
+    pub bandwidth: BandwidthConfig,
     /// How long things may take.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,

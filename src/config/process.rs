@@ -1,4 +1,4 @@
-//! The sections that hold for the whole process: `limits`, `timeouts`, `access_log`, `log` and `admin`.
+//! The small sections that hold for the whole process: `timeouts`, `access_log`, `log` and `admin`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -8,39 +8,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::leaf;
-
-/// How much is served at once.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Client connections open at once over all listeners; default 10000, at least 1. The next one is refused.
-    #[schemars(range(min = 1))]
-    pub max_connections: u32,
-    /// Flows of data open at once over all `udp` listeners; default 20000, at least 1. The next one is refused, old ones go on.
-    #[schemars(range(min = 1))]
-    pub max_udp_flows: u32,
-    /// Flows of one client address to one upstream at once; default 200, at least 1.
-    #[schemars(range(min = 1))]
-    pub max_udp_flows_per_client: u32,
-    /// Tunnels open at once over all `forward_proxy` listeners; default 2000, at least 1. The next one is refused.
-    #[schemars(range(min = 1))]
-    pub max_tunnels: u32,
-    /// Tunnels of one client address at once; default 200, at least 1.
-    #[schemars(range(min = 1))]
-    pub max_tunnels_per_client: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            max_udp_flows: 20_000,
-            max_udp_flows_per_client: 200,
-            max_tunnels: 2000,
-            max_tunnels_per_client: 200,
-        }
-    }
-}
 
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

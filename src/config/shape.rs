@@ -158,6 +158,12 @@ fn hint(expected: &Alternatives<'_>, found: &Value) -> Option<String> {
         Value::Number(number) if expected.has_format("size") => {
             Some(format!("write \"{number}B\" if bytes are meant; units: B, KiB, MiB, GiB, KB, MB, GB"))
         }
+        Value::Number(number) if expected.has_format("bandwidth") => {
+            Some(format!("write \"{number}Mbit/s\" or another unit: kbit/s, Mbit/s, Gbit/s, KB/s, MB/s, GB/s"))
+        }
+        Value::Number(number) if expected.has_format("rate") => {
+            Some(format!("write \"{number}/s\" if that is meant; units: /s, /min, /h"))
+        }
         Value::Number(_) | Value::Bool(_)
             if is_word(&found.to_string()) || expected.wants("string") && !expected.wants("integer") =>
         {

@@ -1,5 +1,7 @@
 //! Tests of the whole way: the reference file, the schema, and the exact text of every kind of problem.
 
+mod limits;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +38,7 @@ fn the_reference_states_the_defaults() {
     let config = Config::load(&repository("config/fallgate.yaml")).unwrap();
     let minimal = Config::load(&repository("config/minimal.yaml")).unwrap();
     assert_eq!(config.limits, LimitsConfig::default());
+    assert_eq!(config.bandwidth, BandwidthConfig::default());
     assert_eq!(config.timeouts, TimeoutsConfig::default());
     assert_eq!(config.access_log, AccessLogConfig::default());
     assert_eq!(config.log, LogConfig::default());

@@ -1,7 +1,7 @@
-//! Durations and sizes as people write them: a whole number and a unit, never a bare number.
+//! Durations, sizes, bandwidths and rates as people write them: a whole number and a unit, never a bare number.
 //!
-//! A duration may join several parts, the larger first: `1h30m`. A size is one part: `4MiB`. Pure text work: nothing here
-//! knows about configuration keys.
+//! A duration may join several parts, the larger first: `1h30m`. The others are one part: `4MiB`, `200Mbit/s`, `10/s`. Pure
+//! text work: nothing here knows about configuration keys.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -25,16 +25,35 @@ const SIZE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
+/// Units of a bandwidth in bytes a second, in the order in which `format_bandwidth` tries them.
+const BANDWIDTH_UNITS: [(&str, u64); 10] = [
+    ("Gbit/s", 125_000_000),
+    ("Mbit/s", 125_000),
+    ("kbit/s", 125),
+    ("GiB/s", 1 << 30),
+    ("MiB/s", 1 << 20),
+    ("KiB/s", 1 << 10),
+    ("GB/s", 1_000_000_000),
+    ("MB/s", 1_000_000),
+    ("KB/s", 1_000),
+    ("B/s", 1),
+];
+
+/// Units of a rate of events: the seconds in which so many may come.
+const RATE_UNITS: [(&str, u64); 3] = [("/s", 1), ("/min", 60), ("/h", 3600)];
+
 const DURATION_NAMES: &str = "ms, s, m, h, d";
 const SIZE_NAMES: &str = "B, KiB, MiB, GiB, KB, MB, GB";
+const BANDWIDTH_NAMES: &str = "kbit/s, Mbit/s, Gbit/s, KB/s, MB/s, GB/s";
+const RATE_NAMES: &str = "/s, /min, /h";
 
-/// Why a text is no duration or no size.
+/// Why a text is no duration, size, bandwidth or rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// The text does not begin with a digit, or a part of it does not.
     #[error("{text:?} is not a {what}")]
     NotANumber {
-        /// `duration` or `size`.
+        /// `duration`, `size`, `bandwidth` or `rate`.
         what: &'static str,
         /// The text as given.
         text: String,
@@ -149,11 +168,7 @@ pub fn format_duration(value: Duration) -> String {
 /// # Errors
 /// Anything but one whole number with one of the units B, KiB, MiB, GiB, KB, MB and GB, or more than 64 bits hold.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
-    let (number, unit, tail) = part("size", "MiB", SIZE_NAMES, text, text)?;
-    let scale = scale_of(&SIZE_UNITS, SIZE_NAMES, text, unit)?;
-    if !tail.is_empty() {
-        return Err(UnitError::NotANumber { what: "size", text: text.to_owned(), units: SIZE_NAMES });
-    }
+    let (number, scale) = single("size", "MiB", &SIZE_UNITS, SIZE_NAMES, text)?;
     number
         .and_then(|n| n.checked_mul(scale))
         .ok_or_else(|| UnitError::TooLarge { text: text.to_owned(), largest: "17179869183GiB" })
@@ -166,6 +181,86 @@ pub fn format_size(bytes: u64) -> String {
         .into_iter()
         .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale))
         .map_or_else(|| format!("{bytes}B"), |(unit, scale)| format!("{}{unit}", bytes / scale))
+}
+
+/// Reads a bandwidth such as `200Mbit/s`, `1Gbit/s` or `25MB/s`, in bytes a second.
+///
+/// # Errors
+/// Anything but one whole number with one of the units kbit/s, Mbit/s, Gbit/s, B/s, KB/s, MB/s, GB/s, KiB/s, MiB/s and
+/// GiB/s, or more than 64 bits hold.
+pub fn parse_bandwidth(text: &str) -> Result<u64, UnitError> {
+    let (number, scale) = single("bandwidth", "Mbit/s", &BANDWIDTH_UNITS, BANDWIDTH_NAMES, text)?;
+    number
+        .and_then(|n| n.checked_mul(scale))
+        .ok_or_else(|| UnitError::TooLarge { text: text.to_owned(), largest: "147573952589Gbit/s" })
+}
+
+/// Writes bytes a second with the largest unit that divides them, so that [`parse_bandwidth`] reads it back.
+#[must_use]
+pub fn format_bandwidth(bytes: u64) -> String {
+    BANDWIDTH_UNITS
+        .into_iter()
+        .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale))
+        .map_or_else(|| format!("{bytes}B/s"), |(unit, scale)| format!("{}{unit}", bytes / scale))
+}
+
+/// How often something may happen: so many times in so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventRate {
+    /// How many times.
+    pub count: u32,
+    /// In how many seconds: 1, 60 or 3600.
+    pub seconds: u32,
+}
+
+impl EventRate {
+    /// Whether it allows more than `other`.
+    #[must_use]
+    pub fn is_above(self, other: Self) -> bool {
+        u64::from(self.count) * u64::from(other.seconds) > u64::from(other.count) * u64::from(self.seconds)
+    }
+
+    /// The time from one event to the next; none comes when the count is zero.
+    #[must_use]
+    pub fn period(self) -> Option<Duration> {
+        Duration::from_secs(u64::from(self.seconds)).checked_div(self.count)
+    }
+}
+
+/// Reads a rate such as `10/s`, `600/min` or `100/h`.
+///
+/// # Errors
+/// Anything but one whole number with one of the units /s, /min and /h, or more than 32 bits hold.
+pub fn parse_rate(text: &str) -> Result<EventRate, UnitError> {
+    let (number, scale) = single("rate", "/s", &RATE_UNITS, RATE_NAMES, text)?;
+    let count = number.and_then(|n| u32::try_from(n).ok());
+    count
+        .zip(u32::try_from(scale).ok())
+        .map(|(count, seconds)| EventRate { count, seconds })
+        .ok_or_else(|| UnitError::TooLarge { text: text.to_owned(), largest: "4294967295/s" })
+}
+
+/// Writes a rate so that [`parse_rate`] reads it back.
+#[must_use]
+pub fn format_rate(rate: EventRate) -> String {
+    let unit = RATE_UNITS.into_iter().find(|(_, seconds)| *seconds == u64::from(rate.seconds));
+    format!("{}{}", rate.count, unit.map_or("/s", |(unit, _)| unit))
+}
+
+/// The number and the scale of a text that is one part.
+fn single(
+    what: &'static str,
+    likely: &'static str,
+    table: &[(&str, u64)],
+    units: &'static str,
+    text: &str,
+) -> Result<(Option<u64>, u64), UnitError> {
+    let (number, unit, tail) = part(what, likely, units, text, text)?;
+    let scale = scale_of(table, units, text, unit)?;
+    match tail {
+        "" => Ok((number, scale)),
+        _ => Err(UnitError::NotANumber { what, text: text.to_owned(), units }),
+    }
 }
 
 /// The first number and unit of `rest`, and what follows; the number is `None` when it has too many digits.
@@ -228,6 +323,29 @@ mod tests {
     }
 
     #[test]
+    fn bandwidths_are_a_number_and_a_unit_in_bits_or_bytes() {
+        assert_eq!(parse_bandwidth("200Mbit/s"), parse_bandwidth("25MB/s"));
+        assert_eq!(parse_bandwidth("1Gbit/s"), Ok(125_000_000));
+        assert_eq!(parse_bandwidth("1MiB/s"), Ok(1 << 20));
+        assert_eq!(format_bandwidth(25_000_000), "200Mbit/s");
+        for bad in ["", "200", "200Mbit", "200mbit/s", "1.5Gbit/s", "1Gbit/s1B/s", "147573952590Gbit/s"] {
+            assert!(parse_bandwidth(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn rates_are_a_number_and_a_time() {
+        let (ten, same) = (parse_rate("10/s").unwrap(), parse_rate("600/min").unwrap());
+        assert_eq!((ten, ten.period()), (EventRate { count: 10, seconds: 1 }, Some(Duration::from_millis(100))));
+        assert!(!same.is_above(ten) && !ten.is_above(same) && parse_rate("601/min").unwrap().is_above(ten));
+        assert_eq!([ten, same].map(format_rate), ["10/s", "600/min"]);
+        assert_eq!(parse_rate("0/s").unwrap().period(), None);
+        for bad in ["", "10", "/s", "10/m", "10s", "1.5/s", "10/s1", "4294967296/s"] {
+            assert!(parse_rate(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
     fn a_missing_unit_is_suggested() {
         let error = parse_duration("90").unwrap_err();
         assert_eq!(error.to_string(), "\"90\" has no unit");
@@ -242,16 +360,19 @@ mod tests {
         }
 
         #[test]
-        fn every_size_survives_the_round_trip(bytes in any::<u64>(), shift in 0..64u32) {
+        fn every_size_and_bandwidth_survives_the_round_trip(bytes in any::<u64>(), shift in 0..64u32) {
             let bytes = bytes >> shift;
             prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+            prop_assert_eq!(parse_bandwidth(&format_bandwidth(bytes)), Ok(bytes));
         }
 
         #[test]
-        fn no_text_makes_the_parsers_panic(text in any::<String>(), near in "[0-9.]{0,25}[a-zA-Zµ ]{0,3}[0-9]{0,3}") {
+        fn no_text_makes_the_parsers_panic(text in any::<String>(), near in "[0-9.]{0,25}[a-zA-Zµ /]{0,3}[0-9]{0,3}") {
             for text in [text, near] {
                 let _ = parse_duration(&text).map_err(|error| error.hint());
                 let _ = parse_size(&text).map_err(|error| error.hint());
+                let _ = parse_bandwidth(&text).map_err(|error| error.hint());
+                let _ = parse_rate(&text).map_err(|error| error.hint());
             }
         }
     }

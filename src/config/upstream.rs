@@ -34,7 +34,7 @@ pub struct UpstreamConfig {
     /// How it is found out which nodes can serve; by default a connection every 10s.
     #[serde(default)]
     pub health_check: HealthCheckConfig,
-    /// What happens to a new session while no node is healthy; default `refuse`.
+    /// What happens to a new session while no node is healthy; default `refuse`. A fallback session may wait for one first, as `when_full` says.
     #[serde(default)]
     pub when_all_down: WhenAllDown,
     /// The nodes; required, at least one.

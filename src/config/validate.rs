@@ -1,5 +1,6 @@
 //! What no schema can say: names that must be unique, names that must exist, keys that go together.
 
+mod limits;
 mod policy;
 mod protocol;
 
@@ -29,6 +30,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     }
     upstreams(config, &mut problems);
     policy::policies(config, &mut problems);
+    limits::global(config, &mut problems);
     problems
 }
 
@@ -48,6 +50,7 @@ fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &m
     }
     protocol::keys(listener, path, problems);
     protocol::udp(config, listener, path, problems);
+    limits::listener(config, listener, path, problems);
     let admission = &listener.admission;
     if !admission.access_keys.is_empty() && admission.token != TokenLevel::Decode {
         problems.push(

@@ -1,8 +1,14 @@
 //! What is allowed and still likely to be a mistake: said by `check` and at the start, and no reason to refuse.
 
+use std::time::Duration;
+
 use super::error::Problem;
 use super::shape::item_path;
-use super::{Config, Gate, HostPattern, ListenerConfig, Protocol, ProxyProtocol, RuleConfig};
+use super::units::format_duration;
+use super::{Config, Gate, HostPattern, ListenerConfig, Protocol, ProxyProtocol, RuleConfig, WhenFull};
+
+/// How long a client waits for an answer without a sign of life.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every warning, in the order of the listeners and then of the policies.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
@@ -21,6 +27,16 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
             warnings.push(
                 Problem::new(format!("{path}.trusted_proxies"), "nothing but the PROXY header names a client here")
                     .hint("write proxy_protocol: accept, or leave trusted_proxies out".to_owned()),
+            );
+        }
+        if let Some(longest) = silent_wait(config, listener) {
+            let wait = format_duration(longest);
+            warnings.push(
+                Problem::new(
+                    format!("{path}.slow_node_notice"),
+                    format!("a client that hears nothing gives up after 20s, and may have to wait {wait} for room"),
+                )
+                .hint("leave slow_node_notice at 8s, or give limits: { max_wait: 15s }".to_owned()),
             );
         }
         if let Some(control) = config.listeners.iter().find(|control| is_fronted(control, listener)) {
@@ -59,6 +75,15 @@ fn policies(config: &Config, warnings: &mut Vec<Problem>) {
             );
         }
     }
+}
+
+/// How long a client may wait for room without hearing of it, if that is longer than it has patience.
+fn silent_wait(config: &Config, listener: &ListenerConfig) -> Option<Duration> {
+    let (own, all) = (&listener.limits, &config.limits);
+    let waits = own.when_full.unwrap_or(all.when_full) == WhenFull::Wait;
+    let longest = own.max_wait.unwrap_or(all.max_wait);
+    let silent = listener.protocol.is_fallback() && listener.slow_node_notice.is_none();
+    (waits && silent && longest >= PATIENCE).then_some(longest)
 }
 
 /// Whether control connections that open the gate of `data` come through a front.

@@ -46,7 +46,10 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         TokenMissing => (403, AUTHENTICATION),
         TokenShape | TokenKind | TokenExpired | AccessKey => (403, AUTHORIZATION),
         SessionMismatch | SessionLive | UnknownSession | ClientMismatch => (403, PERMISSIONS),
-        TooManyConnections | Draining | NoNode => (503, PEER_ABORTED),
+        TooManyConnections | TooManyConnectionsPerClient | Draining | NoNode => (503, PEER_ABORTED),
+        TooManySessions | TooManySessionsPerClient | TooManySessionsPerUser => (503, PEER_ABORTED),
+        WaitTooLong | WaitingRoomFull => (503, PEER_ABORTED),
+        StartRate | RequestRate => (429, PEER_ABORTED),
         NodeBadName => (502, OUTSIDE_DOCROOT),
         NodeUnreachable | NodeBadAnswer | NodeLost | NodeBadStart | NodeIgnoredRange => (502, PEER_ABORTED),
         Stalled => (504, STALLED),
@@ -87,6 +90,7 @@ fn phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -98,6 +102,18 @@ fn phrase(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_without_room_is_told_as_one_without_a_node_and_one_too_often_by_429() {
+        use Reason::*;
+        let full = [TooManySessions, TooManySessionsPerClient, TooManySessionsPerUser, WaitTooLong, WaitingRoomFull];
+        for reason in full {
+            assert_eq!(answer(reason, Operation::Start), answer(NoNode, Operation::Start));
+        }
+        for reason in [StartRate, RequestRate] {
+            assert_eq!(answer(reason, Operation::Start), Answer { status: 429, management_error: Some(39) });
+        }
+    }
 
     #[test]
     fn every_answer_can_be_read_by_the_client() {

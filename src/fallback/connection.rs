@@ -1,21 +1,16 @@
 //! The life of one client connection: head, grammar, session, node, answer, and again.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    Door, admission, answer, body,
+    Door, answer, body,
     exchange::Exchange,
     grammar::{self, Call},
-    session::{Opening, Session},
-    watch,
+    session::Session,
+    start, watch,
 };
 use crate::{
-    config::{BindClient, PersistentConnection, UnknownSession},
+    config::{BindClient, UnknownSession},
     net::{
         forwarded::{self, Forwarded},
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
@@ -23,8 +18,6 @@ use crate::{
     telemetry::{Operation, Outcome, Reason},
 };
 
-/// The largest start body that is read whole before it goes on, in bytes.
-const WHOLE_START: u64 = 1024 * 1024;
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
 const WHOLE_END: usize = 64 * 1024;
 /// How long a request waits for the one before it in its session to be over. The client makes one at
@@ -41,7 +34,7 @@ enum Next {
 }
 
 /// A request that was refused, by what.
-type Refused = Reason;
+pub(super) type Refused = Reason;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr) {
@@ -114,12 +107,16 @@ async fn request(
     keeps: &mut Vec<Arc<Session>>,
 ) -> Next {
     let host = head.field("host").unwrap_or_default();
+    let forwarded = forwarded::of(&head, client, door.entrance.is_tls(), door.entrance.fronts().trusted());
     let call = match grammar::parse(head.method(), head.target(), host) {
         Ok(call) => call,
-        Err(reason) => return refuse(door, airlock, Operation::Other, reason, None).await,
+        Err(reason) => {
+            // Whoever has a session here may well ask in it for what it cannot have.
+            let reason = if keeps.is_empty() { door.outside(forwarded.client, reason) } else { reason };
+            return refuse(door, airlock, Operation::Other, reason).await;
+        }
     };
     let operation = call.operation;
-    let forwarded = forwarded::of(&head, client, door.entrance.is_tls(), door.entrance.fronts().trusted());
     let lacks_length = !call.fetches && head.content_length().is_none();
     let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
     let unfit = if head.has_control() {
@@ -128,13 +125,15 @@ async fn request(
         (lacks_length || has_length).then_some(Reason::BadRequest)
     };
     if let Some(reason) = unfit {
-        if operation == Operation::Start {
-            door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Refused, reason);
-        }
-        return refuse(door, airlock, operation, reason, None).await;
+        let reason = match door.sessions.find(call.session) {
+            _ if operation == Operation::Start => door.refuse_start(start::unread(door, &call, &forwarded), reason),
+            Some(_) => reason,
+            None => door.outside(forwarded.client, reason),
+        };
+        return refuse(door, airlock, operation, reason).await;
     }
     let prepared = match operation {
-        Operation::Start => start(door, &mut airlock, call, head, forwarded).await,
+        Operation::Start => start::start(door, &mut airlock, call, head, forwarded).await.map(Prepared::Carry),
         _ => follow(door, &mut airlock, call, head, forwarded).await,
     };
     match prepared {
@@ -144,89 +143,13 @@ async fn request(
             door.metrics.request(operation, 200);
             finish(door, airlock, answer::END_OF_REFUSED, drained).await
         }
-        Err((reason, session)) => refuse(door, airlock, operation, reason, session).await,
+        Err(reason) => refuse(door, airlock, operation, reason).await,
     }
 }
 
 enum Prepared {
     Carry(Arc<Exchange>),
     EndOfRefused,
-}
-
-/// session_start: the token decides, then the upstream.
-async fn start(
-    door: &Door,
-    airlock: &mut Airlock,
-    call: Call,
-    head: Head,
-    forwarded: Forwarded,
-) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
-    let length = head.content_length().unwrap_or(0);
-    let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
-    let wanted =
-        if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
-    if let Err(error) = airlock.take_in(wanted, door.timeouts.body_idle).await {
-        let reason = broken_off(&error);
-        door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Lost, reason);
-        return Err((reason, None));
-    }
-    let text = airlock.taken_in();
-    let Some(said) = body::start(text) else {
-        door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Refused, Reason::BadStart);
-        return Err((Reason::BadStart, None));
-    };
-    let opening = Opening {
-        direction: Some(said.direction),
-        user: room.as_ref().and_then(|_| body::user(text)),
-        sources: room.as_ref().map(|_| body::sources(text)),
-        ..unread(door, &call, &forwarded)
-    };
-    let decided = if grammar::SessionId::parse(said.id) != Some(call.session) {
-        Err(Reason::SessionMismatch)
-    } else if door.drain.is_cancelled() {
-        Err(Reason::Draining)
-    } else {
-        admission::decide(&door.admission, said.token, SystemTime::now())
-    };
-    if let Err(reason) = decided {
-        door.sessions.refuse(opening, Outcome::Refused, reason);
-        return Err((reason, None));
-    }
-    let session = door.sessions.begin(opening).map_err(|reason| (reason, None))?;
-    let lease = match door.upstream.pick(session.wish(), &[]) {
-        Ok(lease) => lease,
-        Err(_) => return Err((Reason::NoNode, Some(session))),
-    };
-    let node = lease.node().clone();
-    session.assign(lease);
-    let offer = match door.persistence {
-        PersistentConnection::Force => Some(true),
-        PersistentConnection::Off => Some(false),
-        PersistentConnection::Auto => None,
-    };
-    let mut exchange = Exchange::of_session(call, head, door.upstream.clone(), forwarded, session, node);
-    exchange.offer_persistence = offer;
-    exchange.room = room;
-    Ok(Prepared::Carry(Arc::new(exchange)))
-}
-
-/// What is known of a session before its start body is read.
-fn unread(door: &Door, call: &Call, forwarded: &Forwarded) -> Opening {
-    Opening {
-        id: call.session,
-        listener: door.name.clone(),
-        metrics: door.metrics.clone(),
-        upstream: door.upstream.clone(),
-        client: forwarded.client,
-        direction: None,
-        user: None,
-        sources: None,
-    }
-}
-
-/// Why a body could not be read ahead.
-fn broken_off(error: &io::Error) -> Refused {
-    if error.kind() == io::ErrorKind::TimedOut { Reason::Stalled } else { Reason::ClientLost }
 }
 
 /// Every later request: its session is known, or it goes nowhere.
@@ -236,7 +159,7 @@ async fn follow(
     call: Call,
     head: Head,
     forwarded: Forwarded,
-) -> Result<Prepared, (Refused, Option<Arc<Session>>)> {
+) -> Result<Prepared, Refused> {
     if let Some(session) = door.sessions.find(call.session) {
         session.quiet(TURN).await;
     }
@@ -245,19 +168,22 @@ async fn follow(
             return Ok(Prepared::EndOfRefused);
         }
         if door.admission.unknown_session == UnknownSession::Refuse {
-            return Err((Reason::UnknownSession, None));
+            return Err(door.outside(forwarded.client, Reason::UnknownSession));
         }
-        let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| (Reason::NoNode, None))?;
+        if !door.entry.may_ask(&door.own, forwarded.client.into()) {
+            return Err(Reason::RequestRate);
+        }
+        let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| Reason::NoNode)?;
         return Ok(Prepared::Carry(Arc::new(Exchange::routed(call, head, door.upstream.clone(), forwarded, lease))));
     };
     if door.admission.bind_client == BindClient::Ip && session.client() != forwarded.client {
-        return Err((Reason::ClientMismatch, None));
+        return Err(door.outside(forwarded.client, Reason::ClientMismatch));
     }
-    let node = session.node().ok_or((Reason::UnknownSession, None))?;
+    let node = session.node().ok_or(Reason::UnknownSession)?;
     match call.operation {
         Operation::File => session.set_current_file(grammar::readable(&call.name)),
         Operation::End => {
-            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| (broken_off(&e), None))?;
+            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| start::broken_off(&e))?;
             session.set_end(body::end(airlock.taken_in()));
         }
         _ => {}
@@ -326,7 +252,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
                 door.metrics.refusal(reason);
                 return Next::Close(Some(airlock), Some(reason));
             }
-            refuse(door, airlock, operation, reason, None).await
+            refuse(door, airlock, operation, reason).await
         }
     }
 }
@@ -356,17 +282,8 @@ fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super:
 }
 
 /// Drains what the client still sends, so that it hears the answer, and answers.
-async fn refuse(
-    door: &Door,
-    mut airlock: Airlock,
-    operation: Operation,
-    reason: Reason,
-    session: Option<Arc<Session>>,
-) -> Next {
+async fn refuse(door: &Door, mut airlock: Airlock, operation: Operation, reason: Reason) -> Next {
     door.metrics.refusal(reason);
-    if let Some(session) = session {
-        door.sessions.finish(&session, Outcome::Refused, Some(reason));
-    }
     if airlock.has_ended() {
         return Next::Close(Some(airlock), Some(reason));
     }

@@ -1,25 +1,29 @@
 //! The fallback door: every HTTP(S) fallback session runs through here.
 //!
-//! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is,
-//! `body` and `token` what a start may do, `sessions` where a later request belongs, and `engine`
-//! carries it to its node. What is refused is answered in `answer`; nothing of it reaches a node.
+//! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is, `start` with `body` and
+//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs, and
+//! `engine` carries it to its node. What is refused is answered in `answer`; nothing of it reaches a node.
 
 mod admission;
 mod answer;
 pub mod body;
 mod connection;
 mod engine;
+mod entry;
 mod exchange;
 pub mod grammar;
 pub mod guard;
 mod headers;
+mod needs;
 mod node_conn;
 mod node_head;
 mod session;
 mod sessions;
+mod start;
 mod stream;
 pub mod target;
 pub mod token;
+mod waiting;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -29,11 +33,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{AdmissionConfig, Config, ListenerConfig, PersistentConnection, TimeoutsConfig, UpstreamConfig},
+    limit::Guest,
     net::{entrance::Entrance, http1::Airlock, tls::TlsError},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
 };
 
+pub use entry::Entry;
 pub use session::Session;
 pub use sessions::{Sessions, sweep_forever};
 
@@ -50,6 +56,8 @@ pub struct Door {
     slow_node_notice: Option<Duration>,
     engine: engine::Engine,
     sessions: Arc<Sessions>,
+    entry: Arc<Entry>,
+    own: Arc<entry::OfDoor>,
     metrics: ListenerMetrics,
     drain: CancellationToken,
 }
@@ -61,7 +69,7 @@ impl Door {
         config: &ListenerConfig,
         top: &Config,
         upstream: (&UpstreamConfig, Arc<Upstream>),
-        sessions: Arc<Sessions>,
+        (sessions, entry): (Arc<Sessions>, Arc<Entry>),
         metrics: &Metrics,
         drain: CancellationToken,
     ) -> Result<Door, TlsError> {
@@ -75,6 +83,8 @@ impl Door {
             timeouts: top.timeouts.clone(),
             slow_node_notice: config.slow_node_notice,
             sessions,
+            own: entry.door(&config.name),
+            entry,
             metrics: metrics.listener(&config.name),
             drain,
         })
@@ -91,9 +101,10 @@ impl Door {
     }
 
     /// Serves one accepted connection to its end.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut guest: Guest) {
         let _active = self.metrics.connection();
-        let Some((transport, client)) = self.entrance.enter(stream, peer).await else { return };
+        let entered = self.entrance.enter(stream, peer, |client| guest.name(client)).await;
+        let Some((transport, client)) = entered else { return };
         connection::serve(self, Airlock::new(transport), client).await;
     }
 }

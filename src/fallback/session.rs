@@ -17,6 +17,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
+    limit::SessionPermit,
     telemetry::{ActiveGuard, Direction, Finding, ListenerMetrics, Outcome, Reason, Record},
     upstream::{Lease, Node, Upstream, Wish},
 };
@@ -48,6 +49,7 @@ pub struct Session {
     opening: Opening,
     label: String,
     started: Instant,
+    permit: Mutex<Option<SessionPermit>>,
     lease: Mutex<Option<Lease>>,
     /// Stays known when the lease is given back.
     node: Mutex<Option<Arc<Node>>>,
@@ -67,6 +69,8 @@ pub struct Session {
     /// Milliseconds after `started` at which something last moved.
     last: AtomicU64,
     in_flight: AtomicUsize,
+    /// Milliseconds that its start waited for room.
+    waited: AtomicU64,
     request_over: Notify,
     node_keeps: AtomicBool,
     client_keeps: AtomicBool,
@@ -78,6 +82,7 @@ impl Session {
             opening,
             label,
             started: Instant::now(),
+            permit: Mutex::default(),
             lease: Mutex::default(),
             node: Mutex::default(),
             node_conn: Mutex::default(),
@@ -93,6 +98,7 @@ impl Session {
             lengths_differ: AtomicU64::new(0),
             last: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            waited: AtomicU64::new(0),
             request_over: Notify::new(),
             node_keeps: AtomicBool::new(false),
             client_keeps: AtomicBool::new(false),
@@ -129,9 +135,25 @@ impl Session {
         self.opening.client
     }
 
+    /// The transfer user, where the start body was small enough to be read whole.
+    pub fn user(&self) -> Option<&str> {
+        self.opening.user.as_deref()
+    }
+
     /// The node it is on.
     pub fn node(&self) -> Option<Arc<Node>> {
         lock(&self.node).clone()
+    }
+
+    /// Lets it in, and puts it on a node.
+    pub fn let_in(&self, permit: SessionPermit, lease: Lease) {
+        *lock(&self.permit) = Some(permit);
+        self.assign(lease);
+    }
+
+    /// Notes how long its start waited for room.
+    pub fn has_waited(&self, time: Duration) {
+        self.waited.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Puts it on a node, or on another one while its start has reached none.
@@ -140,13 +162,22 @@ impl Session {
         *lock(&self.lease) = Some(lease);
     }
 
-    /// Gives its place on the node back, and has the upstream remember how it ended: the node has answered its end, and
+    /// Gives its places back, on the node and among the sessions.
+    pub(super) fn leave(&self) {
+        // The node's first: who has waited for the other one needs both.
+        let lease = lock(&self.lease).take();
+        drop(lease);
+        let permit = lock(&self.permit).take();
+        drop(permit);
+    }
+
+    /// Gives its places back, and has the upstream remember how it ended: the node has answered its end, and
     /// whoever hears of that may start the next session.
     pub fn release(&self) {
         if let Some(done) = self.end().map(|end| end.done) {
             self.remember(done);
         }
-        lock(&self.lease).take();
+        self.leave();
     }
 
     /// Has the upstream remember where its partial files are, or forget it. Twice does no harm.
@@ -252,8 +283,13 @@ impl Session {
 
     /// A request of it is under way for as long as the guard lives.
     pub fn request(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, SeqCst);
         self.requests.fetch_add(1, Relaxed);
+        self.busy()
+    }
+
+    /// It is not idle, and later requests wait their turn, for as long as the guard lives.
+    pub(super) fn busy(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, SeqCst);
         self.touch();
         InFlight(self.clone())
     }
@@ -326,6 +362,7 @@ impl Session {
             .field("lengths_differ", self.lengths_differ.load(Relaxed))
             .field("chain_ended_early", chain_ended_early)
             .field("last_file", lock(&self.current_file).clone())
+            .field("waited_seconds", self.waited.load(Relaxed) as f64 / 1000.0)
             .field("seconds", (lasted.as_secs_f64() * 1000.0).round() / 1000.0)
     }
 }

@@ -85,11 +85,13 @@ impl Sessions {
         }
         table.live.remove(&session.id());
         drop(session.take_node_conn());
-        if outcome == Outcome::Refused {
+        // Its end comes even where no node has accepted the start.
+        if outcome == Outcome::Refused || !session.is_open() {
             table.remember(session.id());
         }
         drop(table);
         session.remember(outcome == Outcome::Done);
+        session.leave();
         self.access_log.write(&session.record(outcome, reason));
     }
 

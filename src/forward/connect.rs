@@ -16,7 +16,7 @@ use super::{
     target,
 };
 use crate::{
-    limit::TunnelPermit,
+    limit::{TunnelLimit, TunnelPermit},
     net::{
         Transport,
         http1::{Airlock, Head},
@@ -76,7 +76,8 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
         return Err(Refused::new(Reason::BadRequest));
     }
     door.admit(story, &target)?;
-    let permit = door.shared.tunnels.try_acquire(story.client.ip()).ok_or(Refused::new(Reason::TooManyTunnels))?;
+    let permit = door.shared.tunnels.try_acquire(&door.of_listener, story.client.ip().into());
+    let permit = permit.map_err(|full| Refused::new(TunnelLimit::reason(full)))?;
     let connected = door.recent.begin(story.client.ip(), &target);
     let mut reached = door.reach(&target, story).await.map_err(|error| Refused::because(error.reason(), error))?;
     let from_target = match reached.parent {

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{address::OwnAddresses, recent::Recent};
 use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
-    limit::TunnelLimit,
+    limit::{Guest, OfListener, TunnelLimit},
     net::{dns::Resolver, entrance::Entrance, tls::TlsError},
     telemetry::{AccessLog, ListenerMetrics, Metrics, TunnelMetrics},
     tunnel::PipePool,
@@ -75,6 +75,7 @@ pub struct Door {
     metrics: ListenerMetrics,
     tunnels: TunnelMetrics,
     recent: Recent,
+    of_listener: OfListener,
     shared: Shared,
     drain: CancellationToken,
 }
@@ -102,6 +103,7 @@ impl Door {
             metrics: metrics.listener(&config.name),
             tunnels: metrics.tunnels(&config.name),
             recent: shared.recents.of(&config.name),
+            of_listener: OfListener::tunnels(&config.name, &config.limits),
             shared,
             drain,
         })
@@ -123,11 +125,13 @@ impl Door {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
+        mut guest: Guest,
         now: impl Fn() -> Option<Arc<Door>> + Send + Sync,
     ) {
         let _active = self.metrics.connection();
         // Boxed, so that a tunnel does not hold the room that its beginning needed.
-        let Some((transport, client)) = Box::pin(self.entrance.enter(stream, peer)).await else { return };
+        let entering = self.entrance.enter(stream, peer, |client| guest.name(client));
+        let Some((transport, client)) = Box::pin(entering).await else { return };
         if let Some(tunnel) = Box::pin(connection::serve(self, transport, client, now)).await {
             tunnel.run().await;
         }

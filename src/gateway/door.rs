@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,8 @@ use super::{generation::BuildError, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Protocol, UpstreamConfig},
     fallback, forward,
-    net::dns::Resolver,
+    limit::{Guest, OfListener, Places},
+    net::{dns::Resolver, tcp},
     relay::{ControlDoor, DataDoor},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
@@ -31,6 +33,33 @@ pub(super) enum StreamDoor {
     Fallback(Arc<fallback::Door>),
     Control(Arc<ControlDoor>),
     Forward(Arc<forward::Door>),
+}
+
+/// A door with what holds for the connections to it.
+#[derive(Debug, Clone)]
+pub(super) struct Behind {
+    pub(super) door: StreamDoor,
+    own: OfListener,
+    fronts: Vec<IpNet>,
+}
+
+impl Behind {
+    pub(super) fn new(door: StreamDoor, config: &ListenerConfig) -> Behind {
+        let own = OfListener::connections(&config.name, &config.limits);
+        Behind { door, own, fronts: config.trusted_proxies.clone() }
+    }
+
+    /// Takes a place for a connection, or closes it with a word that is counted.
+    pub(super) fn admit(&self, places: &Places, peer: SocketAddr) -> Option<Guest> {
+        let peer = tcp::canonical(peer).ip();
+        let is_front = self.fronts.iter().any(|net| net.contains(&peer));
+        let admitted = places.admit(&self.own, (!is_front).then_some(peer));
+        let refused = |reason| {
+            self.door.metrics().refusal(reason);
+            tracing::debug!(client = %peer, %reason, "A connection is refused.");
+        };
+        admitted.map_err(refused).ok()
+    }
 }
 
 /// What a door stands on: a forward proxy on a policy and a resolver, all others on an upstream.
@@ -65,7 +94,7 @@ impl Door {
         let tls = |source| BuildError::Tls { listener: listener(), source };
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
-                let sessions = parts.sessions.clone();
+                let sessions = (parts.sessions.clone(), parts.entry.clone());
                 let door =
                     fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain).map_err(tls)?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
@@ -101,18 +130,18 @@ impl StreamDoor {
         }
     }
 
-    /// Serves one accepted connection to its end; `current` is what serves its listener at any time.
-    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr, current: Arc<ArcSwap<StreamDoor>>) {
+    /// Serves one accepted connection to its end; `current` is what stands behind its listener at any time.
+    pub(super) async fn serve(self, stream: TcpStream, peer: SocketAddr, guest: Guest, current: Arc<ArcSwap<Behind>>) {
         // Boxed, so that no door's connections have the size of another's.
         match self {
-            StreamDoor::Fallback(door) => Box::pin(door.serve(stream, peer)).await,
-            StreamDoor::Control(door) => Box::pin(door.serve(stream, peer)).await,
+            StreamDoor::Fallback(door) => Box::pin(door.serve(stream, peer, guest)).await,
+            StreamDoor::Control(door) => Box::pin(door.serve(stream, peer, guest)).await,
             StreamDoor::Forward(door) => {
-                let now = move || match &**current.load() {
+                let now = move || match &current.load().door {
                     StreamDoor::Forward(door) => Some(door.clone()),
                     _ => None,
                 };
-                Box::pin(door.serve(stream, peer, now)).await;
+                Box::pin(door.serve(stream, peer, guest, now)).await;
             }
         }
     }

@@ -12,16 +12,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     BuildError,
-    door::{Door, StreamDoor},
+    door::{Behind, Door},
     generation::Generation,
     parts::Parts,
 };
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
-    limit::ConnectionLimit,
+    limit::Places,
     net::tcp,
     relay::{DataListener, DataSockets},
-    telemetry::Reason,
 };
 
 /// Connections that are cut get this long to say so.
@@ -81,7 +80,7 @@ struct Listener {
 #[derive(Debug)]
 enum Open {
     Stream {
-        door: Arc<ArcSwap<StreamDoor>>,
+        door: Arc<ArcSwap<Behind>>,
         /// Cancelled: the socket closes.
         stop: CancellationToken,
         /// Its connections.
@@ -237,10 +236,10 @@ impl Listener {
     ) -> Option<Listener> {
         let (bound, open) = match (socket, door) {
             (Socket::Stream(socket, bound), Door::Stream(door)) => {
-                let door = Arc::new(ArcSwap::from_pointee(door));
+                let door = Arc::new(ArcSwap::from_pointee(Behind::new(door, configured)));
                 let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-                let limit = parts.connections.clone();
-                tokio::spawn(accept(socket, door.clone(), limit, stop.clone(), connections.clone()));
+                let places = parts.places.clone();
+                tokio::spawn(accept(socket, door.clone(), places, stop.clone(), connections.clone()));
                 (bound, Open::Stream { door, stop, connections })
             }
             (Socket::Data(sockets), Door::Data(door)) => {
@@ -255,7 +254,7 @@ impl Listener {
     /// door they began with; a forward proxy judges each request by the new one.
     fn with_door(mut self, configured: &ListenerConfig, new: Door, drain: CancellationToken) -> Listener {
         match (&self.open, new) {
-            (Open::Stream { door, .. }, Door::Stream(new)) => door.store(Arc::new(new)),
+            (Open::Stream { door, .. }, Door::Stream(new)) => door.store(Arc::new(Behind::new(new, configured))),
             (Open::Data(data), Door::Data(new)) => data.set_door(new),
             _ => {}
         }
@@ -309,8 +308,8 @@ async fn retire(name: String, listener: Listener, gone: std::time::Instant, part
 
 async fn accept(
     socket: TcpListener,
-    door: Arc<ArcSwap<StreamDoor>>,
-    limit: ConnectionLimit,
+    door: Arc<ArcSwap<Behind>>,
+    places: Places,
     stop: CancellationToken,
     connections: TaskTracker,
 ) {
@@ -321,15 +320,10 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (door, current) = (StreamDoor::clone(&door.load()), door.clone());
-                let Some(permit) = limit.try_acquire() else {
-                    door.metrics().refusal(Reason::TooManyConnections);
-                    continue;
-                };
-                connections.spawn(async move {
-                    door.serve(stream, peer, current).await;
-                    drop(permit);
-                });
+                let behind = door.load_full();
+                if let Some(guest) = behind.admit(&places, peer) {
+                    connections.spawn(behind.door.clone().serve(stream, peer, guest, door.clone()));
+                }
             }
             Err(error) => {
                 // Out of descriptors, most likely: the connection stays in the queue and is tried again.

@@ -101,7 +101,8 @@ impl Gateway {
                     })?)
                 }
             };
-        // Before anybody is served, so that nobody is led to the admin door.
+        // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
+        parts.apply(&generation.config, &generation.upstreams);
         parts.set_own(prepared.own(&listeners), admin.as_ref().map(admin::Running::address));
         prepared.commit(&mut listeners, &parts);
         parts.metrics.config_generation.set(1);
@@ -171,7 +172,7 @@ impl Gateway {
         self.parts.set_own(prepared.own(&listeners), self.admin_address());
         prepared.commit(&mut listeners, &self.parts);
         generation.take_over();
-        self.parts.apply(new);
+        self.parts.apply(new, &generation.upstreams);
         if let Some(level) = &self.level {
             level.set(new.log.level);
         }
@@ -245,6 +246,7 @@ async fn prune(current: Arc<Readiness>, parts: Arc<Parts>) {
         if let Some(generation) = current.generation() {
             generation.prune_clients(Instant::now());
         }
+        parts.entry.prune(Instant::now());
         parts.look_around();
     }
 }

@@ -1,6 +1,7 @@
 //! What outlives a reload: metrics, sessions, the access log, and limits that change in place.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -14,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::{
     config::Config,
-    fallback::Sessions,
+    fallback::{Entry, Sessions},
     forward::{self, address::OwnAddresses},
-    limit::{ConnectionLimit, FlowLimit, TunnelLimit},
+    limit::{ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::interfaces,
     relay,
     telemetry::{AccessLog, Metrics},
     tunnel::PipePool,
+    upstream::Upstream,
 };
 
 /// Pipes of control connections and tunnels that move bulk at the same time; further ones copy.
@@ -34,7 +36,9 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: AccessLog,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) connections: ConnectionLimit,
+    /// What fallback sessions are let in by.
+    pub(super) entry: Arc<Entry>,
+    pub(super) places: Places,
     pub(super) flows: FlowLimit,
     pub(super) control: relay::control::Shared,
     pub(super) forward: forward::Shared,
@@ -49,17 +53,20 @@ impl Parts {
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
         let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
+        let entry = Arc::new(Entry::new(&config.limits));
+        let connections = ConnectionLimit::new(Maxima::of_connections(&config.limits));
         Ok(Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone())),
-            connections: ConnectionLimit::new(config.limits.max_connections),
+            places: Places { connections, sessions: entry.sessions().clone() },
+            entry,
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
             control: relay::control::Shared { pipes: pipes.clone(), access_log: access_log.clone(), cut: cut.clone() },
             forward: forward::Shared {
                 pipes,
                 access_log: access_log.clone(),
                 cut: cut.clone(),
-                tunnels: TunnelLimit::new(config.limits.max_tunnels, config.limits.max_tunnels_per_client),
+                tunnels: TunnelLimit::new(Maxima::of_tunnels(&config.limits)),
                 own: Arc::default(),
                 recents: forward::Recents::default(),
                 outgoing: forward::Outgoing::default(),
@@ -83,10 +90,12 @@ impl Parts {
         }
     }
 
-    pub(super) fn apply(&self, config: &Config) {
-        self.connections.set_max(config.limits.max_connections);
+    /// Has all that lives on go by this config.
+    pub(super) fn apply(&self, config: &Config, upstreams: &HashMap<String, Arc<Upstream>>) {
+        self.entry.apply(config, upstreams);
+        self.places.connections.set(Maxima::of_connections(&config.limits));
         self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
-        self.forward.tunnels.set_max(config.limits.max_tunnels, config.limits.max_tunnels_per_client);
+        self.forward.tunnels.set(Maxima::of_tunnels(&config.limits));
         self.session_idle.set(config.timeouts.session_idle);
     }
 }

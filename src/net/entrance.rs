@@ -1,6 +1,9 @@
 //! The way in: from an accepted connection to a client and its bytes.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::net::TcpStream;
 
@@ -57,10 +60,16 @@ impl Entrance {
         }
     }
 
-    /// Lets a new connection in: its bytes, and who the client is. Nothing where that fails, which is counted.
-    pub async fn enter(&self, stream: TcpStream, peer: SocketAddr) -> Option<(Transport, SocketAddr)> {
-        let mut conn = Conn::new(stream);
-        let client = match self.fronts.client(&mut conn, tcp::canonical(peer), self.timeouts.request_head).await {
+    /// Lets a new connection in: its bytes, and who the client is. Nothing where that fails, which is counted. Whom a
+    /// front names must be admitted before anything else is read.
+    pub async fn enter(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        admit: impl FnOnce(IpAddr) -> Result<(), Reason>,
+    ) -> Option<(Transport, SocketAddr)> {
+        let (mut conn, peer) = (Conn::new(stream), tcp::canonical(peer));
+        let client = match self.fronts.client(&mut conn, peer, self.timeouts.request_head).await {
             Ok(client) => client,
             Err(error) => {
                 self.metrics.refusal(Reason::ProxyProtocol);
@@ -68,6 +77,13 @@ impl Entrance {
                 return None;
             }
         };
+        if client != peer
+            && let Err(reason) = admit(client.ip())
+        {
+            self.metrics.refusal(reason);
+            tracing::debug!(listener = self.name, %reason, client = %client.ip(), "A front's client is refused.");
+            return None;
+        }
         let Some(tls) = &self.tls else { return Some((Transport::Plain(conn), client)) };
         match tls.accept(conn, self.timeouts.tls_handshake).await {
             Ok(tls) => {

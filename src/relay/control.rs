@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::record::Told;
 use crate::{
     config::{Config, ListenerConfig, NodePort},
+    limit::Guest,
     net::{
         proxy_protocol::{self, Fronts},
         ssh::{self, NoBanner},
@@ -98,7 +99,7 @@ impl ControlDoor {
     }
 
     /// Serves one accepted connection to its end.
-    pub async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+    pub async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, mut guest: Guest) {
         let _active = self.metrics.connection();
         let (peer, begin) = (tcp::canonical(peer), Instant::now());
         let client = match self.fronts.client(&mut stream, peer, self.head_timeout).await {
@@ -109,6 +110,11 @@ impl ControlDoor {
                 return;
             }
         };
+        if client != peer
+            && let Err(reason) = guest.name(client.ip())
+        {
+            return self.refuse(client, reason, begin);
+        }
         let to = stream.local_addr().map_or(client, tcp::canonical);
         let met = self.shared.cut.run_until_cancelled(self.meet(client, to)).await;
         let met = match met.unwrap_or(Err(Reason::Draining)) {

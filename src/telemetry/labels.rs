@@ -32,6 +32,22 @@ words! {
     Reason {
         /// The listener, or the gateway, holds as many connections as `max_connections` allows.
         TooManyConnections = "too_many_connections",
+        /// The client holds as many connections as `max_connections_per_client` allows.
+        TooManyConnectionsPerClient = "too_many_connections_per_client",
+        /// The listener, or the gateway, holds as many sessions as `max_sessions` allows.
+        TooManySessions = "too_many_sessions",
+        /// The client holds as many sessions as `max_sessions_per_client` allows.
+        TooManySessionsPerClient = "too_many_sessions_per_client",
+        /// The transfer user holds as many sessions as `max_sessions_per_user` allows.
+        TooManySessionsPerUser = "too_many_sessions_per_user",
+        /// The client starts sessions more often than `session_starts_per_client` allows.
+        StartRate = "start_rate",
+        /// The client asks more often than `requests_per_client` allows.
+        RequestRate = "request_rate",
+        /// The session waited for room as long as `max_wait` allows.
+        WaitTooLong = "wait_too_long",
+        /// As many sessions wait for room as `max_waiting` allows.
+        WaitingRoomFull = "waiting_room_full",
         /// The TLS handshake failed or was not TLS at all.
         TlsHandshake = "tls_handshake",
         /// The TLS handshake was not over within `tls_handshake`.

@@ -16,6 +16,8 @@ use super::{
 
 /// Seconds; a session may last a night.
 const DURATIONS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
+/// Seconds; a wait ends with `max_wait`, which is a minute by default.
+const WAITS: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0];
 /// Seconds; a connect to a node is a matter of milliseconds until it is not.
 const CONNECTS: &[f64] = &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0];
 
@@ -32,6 +34,8 @@ pub struct Metrics {
     sessions_active: IntGaugeVec,
     sessions_finished: IntCounterVec,
     session_duration: HistogramVec,
+    waiting: IntGaugeVec,
+    wait: HistogramVec,
     files: IntCounterVec,
     bytes: IntCounterVec,
     refusals: IntCounterVec,
@@ -99,6 +103,13 @@ impl Metrics {
                 "Time from session_start to the session's end.",
                 &["listener"],
                 DURATIONS,
+            )?,
+            waiting: f.gauges("waiting", "Sessions that wait for room now.", &["listener"])?,
+            wait: f.histograms(
+                "wait_seconds",
+                "Time that sessions waited for room, whatever came of it.",
+                &["listener"],
+                WAITS,
             )?,
             files: f.counters(
                 "files_total",
@@ -227,6 +238,8 @@ impl Metrics {
             controls: ControlOutcome::ALL.iter().map(|o| by(&self.controls_finished, o.as_str())).collect(),
             requests: self.requests.clone(),
             sessions_active: self.sessions_active.clone(),
+            waiting: self.waiting.with_label_values(&[name]),
+            waited: self.wait.with_label_values(&[name]),
             name: name.to_owned(),
         }
     }

@@ -25,6 +25,8 @@ pub struct ListenerMetrics {
     pub(super) controls: Vec<IntCounter>,
     pub(super) requests: IntCounterVec,
     pub(super) sessions_active: IntGaugeVec,
+    pub(super) waiting: IntGauge,
+    pub(super) waited: Histogram,
 }
 
 impl ListenerMetrics {
@@ -42,6 +44,16 @@ impl ListenerMetrics {
     /// Counts one answered request. A status outside the known ones counts as `other`.
     pub fn request(&self, operation: Operation, status: u16) {
         self.requests.with_label_values(&[self.name.as_str(), operation.as_str(), status_label(status)]).inc();
+    }
+
+    /// A session waits for room for as long as the guard lives.
+    pub fn waiting(&self) -> ActiveGuard {
+        ActiveGuard::new(self.waiting.clone())
+    }
+
+    /// Counts how long a session waited for room, whatever came of it.
+    pub fn waited(&self, time: std::time::Duration) {
+        self.waited.observe(time.as_secs_f64());
     }
 
     /// Counts a session that a node accepted.

@@ -105,6 +105,11 @@ impl Upstream {
         self.clients.resize(self.max_pins);
     }
 
+    /// Has `tell` called with its name whenever one of its nodes may have room that had none; for the first caller alone.
+    pub fn tell_room(&self, tell: Arc<dyn Fn(&str) + Send + Sync>) {
+        self.nodes.iter().for_each(|node| node.tell_room(node::HasRoom(tell.clone())));
+    }
+
     /// The configured name.
     pub fn name(&self) -> &str {
         &self.name

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -28,6 +28,16 @@ pub(super) struct NodeState {
     turn: AtomicU32,
 }
 
+/// Told that a node may have room again.
+#[derive(Clone)]
+pub(super) struct HasRoom(pub(super) Arc<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for HasRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HasRoom")
+    }
+}
+
 /// A transfer node as the running config has it.
 #[derive(Debug)]
 pub struct Node {
@@ -39,6 +49,7 @@ pub struct Node {
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
     metrics: Arc<Metrics>,
+    has_room: OnceLock<HasRoom>,
 }
 
 impl Node {
@@ -57,9 +68,21 @@ impl Node {
             config: config.clone(),
             state: before.map_or_else(Arc::default, |node| node.state.clone()),
             metrics,
+            has_room: OnceLock::new(),
         };
         node.show();
         node
+    }
+
+    /// Whom to tell from now on that there is room: a session has left, or the node is up again.
+    pub(super) fn tell_room(&self, hook: HasRoom) {
+        let _ = self.has_room.set(hook);
+    }
+
+    fn has_room_again(&self) {
+        if let Some(HasRoom(tell)) = self.has_room.get() {
+            tell(&self.upstream);
+        }
     }
 
     /// The configured name.
@@ -237,6 +260,7 @@ impl Node {
         self.show();
         if self.is_up(port) {
             tracing::info!(upstream = self.upstream, node = self.name(), port = port.as_str(), "Node is up.");
+            self.has_room_again();
         } else {
             tracing::warn!(upstream = self.upstream, node = self.name(), port = port.as_str(), "Node is down.");
         }
@@ -280,6 +304,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.0.state.sessions.fetch_sub(1, Ordering::Relaxed);
         self.0.show();
+        self.0.has_room_again();
     }
 }
 

@@ -39,7 +39,7 @@ impl Process {
     async fn start(dir: &Path, node: SocketAddr) -> Process {
         certificate(dir, "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
         let text = format!(
-            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n1, host: {}, ports: {{http: {}}}}}]}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\nlimits: {{max_connections: {}}}\ntimeouts: {{tls_handshake: {}s}}\n",
+            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n1, host: {}, ports: {{http: {}}}}}]}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\nlimits: {{max_connections: {}, max_connections_per_client: off}}\ntimeouts: {{tls_handshake: {}s}}\n",
             node.ip(),
             node.port(),
             MANY + 2_000,

@@ -264,7 +264,8 @@ async fn a_head_that_dribbles_or_never_comes_is_given_up_after_request_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_the_maximum_are_dropped_and_counted_and_a_freed_place_is_used() {
-    let sandbox = Plan::new().top("limits: {max_connections: 2}").start().await;
+    // The last place of three is for who has a session.
+    let sandbox = Plan::new().top("limits: {max_connections: 3}").start().await;
     let host = sandbox.address("plain").await;
     let (mut one, mut two) = (Wire::plain(host).await, Wire::plain(host).await);
     for wire in [&mut one, &mut two] {

@@ -47,6 +47,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("argon2", &["forward"]),
     ("sha_crypt", &["forward"]),
     ("clap", &["cli"]),
+    ("governor", &["limit"]),
 ];
 
 /// Where system calls are made that no library offers, and unsafe code may be.

@@ -31,6 +31,7 @@ mod hostile;
 mod house;
 mod interop;
 mod lifecycle;
+mod limits;
 mod namespaces;
 mod node_tls;
 mod path_mtu;

@@ -166,8 +166,8 @@ async fn affinity_is_forgotten_when_it_was_idle_for_long() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_yields_where_its_node_is_full() {
     for (keys, how) in [("affinity: {key: client}", "pin"), ("affinity: {key: session}", "resume")] {
-        let sandbox =
-            Plan::new().listener("persistent_connection: force").upstream(&format!("{TURNS}, {keys}")).start().await;
+        let plan = Plan::new().listener("persistent_connection: force").top("limits: {when_full: refuse}");
+        let sandbox = plan.upstream(&format!("{TURNS}, {keys}")).start().await;
         let full = sandbox.config(|y| y.replace("ports:", "max_sessions: 1, ports:"));
         sandbox.gateway.reload(full).await.unwrap();
         let host = sandbox.address("plain").await;

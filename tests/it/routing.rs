@@ -68,7 +68,7 @@ async fn a_session_stays_on_its_node_over_hundreds_of_connections_with_every_bal
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_node_gets_no_session_and_its_place_is_free_after_the_end() {
-    let sandbox = Plan::new().node(NodeOptions::default()).start().await;
+    let sandbox = Plan::new().node(NodeOptions::default()).top("limits: {when_full: refuse}").start().await;
     let full = sandbox.config(|y| y.replace("ports:", "max_sessions: 2, ports:"));
     sandbox.gateway.reload(full).await.unwrap();
     let host = sandbox.address("plain").await;
@@ -109,7 +109,7 @@ async fn a_dead_node_at_the_start_costs_the_client_nothing() {
 async fn with_all_nodes_dead_a_start_is_refused_in_words_that_the_client_understands() {
     let (one, two) = (DeadPort::new(), DeadPort::new());
     for (when, status) in [("refuse", 503), ("try_all", 502)] {
-        let plan = Plan::new().peer(one.address).peer(two.address);
+        let plan = Plan::new().peer(one.address).peer(two.address).top("limits: {when_full: refuse}");
         let sandbox = plan.upstream(&format!("when_all_down: {when}, health_check: {{interval: 1h}}")).start().await;
         let host = sandbox.address("plain").await;
         eventually("nodes are checked", || {
@@ -226,7 +226,8 @@ const CHECK: &str =
 async fn checks_by_request_take_a_node_out_and_bring_it_back() {
     let good = Arc::new(AtomicBool::new(true));
     let peer = moody(good.clone()).await;
-    let sandbox = Plan::new().peer(peer.address).upstream(CHECK).start().await;
+    let plan = Plan::new().peer(peer.address).upstream(CHECK).top("limits: {when_full: refuse}");
+    let sandbox = plan.start().await;
     let host = sandbox.address("plain").await;
     wait_until_up(&sandbox, 1.0).await;
     assert_eq!(begin(host).await.1.status, 200);

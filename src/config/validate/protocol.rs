@@ -7,6 +7,9 @@ use super::super::shape::item_path;
 use super::super::units::format_size;
 use super::super::{Config, Gate, ListenerConfig, NodeConfig, NodePort, Protocol, Scheme, UpstreamConfig};
 
+const FALLBACK: &[Protocol] = &[Protocol::Https, Protocol::Http];
+const STREAMS: &[Protocol] = &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::ForwardProxy];
+
 /// Keys of a listener and the protocols that they go with; a key that is not here goes with all.
 const KEYS: &[(&str, &[Protocol])] = &[
     ("upstream", &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::Udp]),
@@ -27,6 +30,21 @@ const KEYS: &[(&str, &[Protocol])] = &[
     ("flow_idle", &[Protocol::Udp]),
     ("workers", &[Protocol::Udp]),
     ("receive_buffer", &[Protocol::Udp]),
+    ("limits.max_connections", STREAMS),
+    ("limits.max_connections_per_client", STREAMS),
+    ("limits.max_sessions", FALLBACK),
+    ("limits.max_sessions_per_client", FALLBACK),
+    ("limits.max_sessions_per_user", FALLBACK),
+    ("limits.session_starts_per_client", FALLBACK),
+    ("limits.requests_per_client", FALLBACK),
+    ("limits.when_full", FALLBACK),
+    ("limits.max_wait", FALLBACK),
+    ("limits.max_waiting", FALLBACK),
+    ("limits.max_udp_flows", &[Protocol::Udp]),
+    ("limits.max_udp_flows_per_client", &[Protocol::Udp]),
+    ("limits.max_tunnels", &[Protocol::ForwardProxy]),
+    ("limits.max_tunnels_per_client", &[Protocol::ForwardProxy]),
+    ("limits.bandwidth.per_node", &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::Udp]),
 ];
 
 /// The smallest and the largest buffer of a socket, in bytes: one datagram, and what an `int` of the kernel holds.
@@ -37,7 +55,7 @@ pub(super) fn keys(listener: &ListenerConfig, path: &str, problems: &mut Vec<Pro
     let bare = ListenerConfig::new(&listener.name, listener.protocol, listener.address, listener.leads_to());
     let (Ok(said), Ok(bare)) = (serde_json::to_value(listener), serde_json::to_value(bare)) else { return };
     for (key, protocols) in KEYS.iter().filter(|(_, protocols)| !protocols.contains(&listener.protocol)) {
-        if said.get(key).unwrap_or(&Value::Null) != bare.get(key).unwrap_or(&Value::Null) {
+        if at(&said, key) != at(&bare, key) {
             let words: Vec<_> = protocols.iter().map(|protocol| protocol.as_str()).collect();
             let message = format!("this key does not go with protocol {}", listener.protocol.as_str());
             problems.push(
@@ -46,6 +64,11 @@ pub(super) fn keys(listener: &ListenerConfig, path: &str, problems: &mut Vec<Pro
             );
         }
     }
+}
+
+/// The value of a key, which may be one of an inner mapping.
+fn at<'a>(tree: &'a Value, key: &str) -> &'a Value {
+    key.split('.').try_fold(tree, |tree, key| tree.get(key)).unwrap_or(&Value::Null)
 }
 
 /// What concerns a listener of data alone.

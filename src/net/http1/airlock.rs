@@ -233,6 +233,11 @@ impl Airlock {
         done
     }
 
+    /// Tells a client that waits for its answer that there will be one.
+    pub async fn notice(&mut self, limit: Duration) -> io::Result<()> {
+        self.answer(lent::NOTICE, limit).await
+    }
+
     /// Lends the connection for one exchange: the borrower reads `head` and then the body, and
     /// writes the answer.
     pub fn lend(self, head: Bytes) -> (Lent, Loan) {

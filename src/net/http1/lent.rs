@@ -19,7 +19,7 @@ use super::airlock::Airlock;
 
 /// The one interim answer that the client understands as a sign of life; each restarts its 20
 /// seconds of patience (docs/protocol.md, "Answers").
-const NOTICE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
+pub(super) const NOTICE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 
 type Shared = Arc<Mutex<Option<Airlock>>>;
 

@@ -61,6 +61,24 @@ impl Airlock {
         }
     }
 
+    /// As [`Airlock::poll_left`], for a request whose body was taken in whole and is still to be given on.
+    pub fn poll_left_behind_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.body.left();
+        if left == 0 || self.ended || self.ahead.len() as u64 != left {
+            return self.poll_left(cx);
+        }
+        let mut space = [0; 512];
+        let mut probe = ReadBuf::new(&mut space);
+        let result = ready!(Pin::new(&mut self.io).poll_read(cx, &mut probe));
+        if result.is_err() || probe.filled().is_empty() {
+            self.ended = true;
+            return Poll::Ready(());
+        }
+        // The beginning of a next request: it is not looked further.
+        self.ahead.extend_from_slice(probe.filled());
+        Poll::Pending
+    }
+
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = self.body.room(buf.remaining()).min(PIECE);
         if !self.ahead.is_empty() {

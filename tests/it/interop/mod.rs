@@ -4,6 +4,7 @@ mod ascp;
 mod egress;
 mod fallback;
 mod iperf;
+mod limits;
 mod names;
 mod nodes;
 mod nominal;

@@ -15,6 +15,8 @@ const WAITS: Waits = Waits { first_byte: Duration::from_secs(5), head: Duration:
 const IDLE: Duration = Duration::from_secs(5);
 const HEAD: &str = "POST http://h/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
 const BODY: &str = "5;x\r\nhello\r\n3\r\nyou\r\n0\r\nA: b\r\n\r\n";
+/// Of a body that is as long as `BODY`.
+const LONG: &str = "POST http://h/ HTTP/1.1\r\nHost: h\r\nContent-Length: 31\r\n\r\n";
 const NEXT: &str = "GET http://h/next HTTP/1.0\r\n\r\n";
 
 async fn pair() -> (TcpStream, Airlock) {
@@ -159,6 +161,31 @@ async fn an_owner_hears_when_the_client_leaves_after_its_body() {
     };
     tokio::join!(leaving, poll_fn(|cx| airlock.poll_left(cx)));
     assert!(airlock.has_ended());
+}
+
+#[tokio::test]
+async fn an_owner_that_took_the_body_in_hears_when_the_client_leaves_and_has_the_body_still() {
+    let (mut client, mut airlock) = pair().await;
+    client.write_all(format!("{LONG}{}", &BODY[..8]).as_bytes()).await.unwrap();
+    airlock.next_head(WAITS).await.unwrap();
+    assert!(poll_fn(|cx| Poll::Ready(airlock.poll_left_behind_body(cx))).await.is_pending(), "it still sends");
+    client.write_all(&BODY.as_bytes()[8..]).await.unwrap();
+    airlock.take_in(BODY.len(), IDLE).await.unwrap();
+    assert!(timeout(Duration::from_millis(30), poll_fn(|cx| airlock.poll_left_behind_body(cx))).await.is_err());
+    client.write_all(b"PO").await.unwrap();
+    assert!(timeout(Duration::from_millis(30), poll_fn(|cx| airlock.poll_left_behind_body(cx))).await.is_err());
+    assert_eq!((airlock.taken_in(), airlock.has_ended()), (BODY.as_bytes(), false));
+
+    let (mut client, mut airlock) = pair().await;
+    client.write_all(format!("{LONG}{BODY}").as_bytes()).await.unwrap();
+    airlock.next_head(WAITS).await.unwrap();
+    airlock.take_in(BODY.len(), IDLE).await.unwrap();
+    let leaving = async {
+        sleep(Duration::from_millis(30)).await;
+        drop(client);
+    };
+    tokio::join!(leaving, poll_fn(|cx| airlock.poll_left_behind_body(cx)));
+    assert_eq!((airlock.taken_in(), airlock.has_ended()), (BODY.as_bytes(), true));
 }
 
 #[tokio::test]

@@ -1,0 +1,189 @@
+//! What stands between a client and a session: how many there may be, how often, and the line of those who wait.
+//!
+//! All of it outlives a reload, and changes in place: who waits goes by what holds now, on whatever connection.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+
+use super::needs::{Need, Needs, Waiter};
+use crate::{
+    config::{Config, LimitsConfig, ListenerLimitsConfig, WhenFull},
+    limit::{ClientKey, Freed, Maxima, OfListener, RateLimit, SessionLimit, WaitingRoom},
+    upstream::Upstream,
+};
+
+/// Clients whose rates are known at once, for each rate.
+const RATED_CLIENTS: usize = 100_000;
+
+/// Shared by the fallback doors of all generations.
+#[derive(Debug)]
+pub struct Entry {
+    pub(super) sessions: SessionLimit,
+    pub(super) room: WaitingRoom<Waiter>,
+    pub(super) needs: Arc<Needs>,
+    rates: Rates,
+    listeners: Mutex<HashMap<String, Arc<OfDoor>>>,
+    upstreams: ArcSwap<HashMap<String, Arc<Upstream>>>,
+}
+
+/// What holds for one listener besides.
+#[derive(Debug)]
+pub(super) struct OfDoor {
+    pub(super) name: Arc<str>,
+    terms: ArcSwap<Terms>,
+    rates: Rates,
+    waiting: AtomicU32,
+}
+
+/// What a start finds.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) maxima: OfListener,
+    pub(super) when_full: WhenFull,
+    pub(super) max_wait: Duration,
+    max_waiting: Option<u32>,
+}
+
+/// How often a client may start a session, and ask for anything else.
+#[derive(Debug)]
+pub(super) struct Rates {
+    pub(super) starts: RateLimit<ClientKey>,
+    requests: RateLimit<ClientKey>,
+}
+
+impl Rates {
+    fn new() -> Rates {
+        let none = || RateLimit::new(None, RATED_CLIENTS, Instant::now());
+        Rates { starts: none(), requests: none() }
+    }
+
+    fn prune(&self, now: Instant) {
+        self.starts.prune(now);
+        self.requests.prune(now);
+    }
+}
+
+impl Entry {
+    /// What a config says of all listeners; each listener's own follows with [`Entry::apply`].
+    pub fn new(limits: &LimitsConfig) -> Entry {
+        let room = WaitingRoom::new(places(limits));
+        let needs = Arc::new(Needs::default());
+        let sessions = SessionLimit::new(Maxima::of_sessions(limits), {
+            let (room, needs) = (room.clone(), needs.clone());
+            move |freed: Freed| room.poke_where(|waiter| needs.met_by_session(waiter, &freed))
+        });
+        Entry { sessions, room, needs, rates: Rates::new(), listeners: Mutex::default(), upstreams: ArcSwap::default() }
+    }
+
+    /// Counts the sessions of each client.
+    pub fn sessions(&self) -> &SessionLimit {
+        &self.sessions
+    }
+
+    /// From now on this config holds, and these are its upstreams. Who waits tries anew.
+    pub fn apply(&self, config: &Config, upstreams: &HashMap<String, Arc<Upstream>>) {
+        let (limits, now) = (&config.limits, Instant::now());
+        self.sessions.set(Maxima::of_sessions(limits));
+        self.room.set_max(places(limits));
+        self.rates.starts.set(limits.session_starts_per_client, now);
+        self.rates.requests.set(limits.requests_per_client, now);
+        for listener in config.listeners.iter().filter(|listener| listener.protocol.is_fallback()) {
+            let door = self.door(&listener.name);
+            door.terms.store(Arc::new(Terms::new(&listener.name, limits, &listener.limits)));
+            door.rates.starts.set(listener.limits.session_starts_per_client, now);
+            door.rates.requests.set(listener.limits.requests_per_client, now);
+        }
+        self.lock().retain(|name, _| config.listeners.iter().any(|listener| listener.name == *name));
+        for upstream in upstreams.values() {
+            let (room, needs) = (self.room.clone(), self.needs.clone());
+            let tell = move |name: &str| room.poke_where(|waiter| needs.may_be(waiter, &Need::Node(name.into())));
+            upstream.tell_room(Arc::new(tell));
+        }
+        self.upstreams.store(Arc::new(upstreams.clone()));
+        self.room.poke();
+    }
+
+    /// Forgets the clients that may do all they might again.
+    pub fn prune(&self, now: Instant) {
+        self.rates.prune(now);
+        self.lock().values().for_each(|door| door.rates.prune(now));
+    }
+
+    /// What holds for the listener of this name, now and after every reload that has it.
+    pub(super) fn door(&self, name: &str) -> Arc<OfDoor> {
+        let mut listeners = self.lock();
+        listeners.entry(name.to_owned()).or_insert_with(|| Arc::new(OfDoor::new(name))).clone()
+    }
+
+    /// The upstream as the running config has it, where sessions that began before can still go to it.
+    pub(super) fn current(&self, upstream: &Arc<Upstream>) -> Arc<Upstream> {
+        let upstreams = self.upstreams.load();
+        let same = upstreams.get(upstream.name()).filter(|now| now.fallback_port() == upstream.fallback_port());
+        same.unwrap_or(upstream).clone()
+    }
+
+    /// Counts a request outside of a session that was let in, or says that it is one too many.
+    pub(super) fn may_ask(&self, door: &OfDoor, client: ClientKey) -> bool {
+        let now = Instant::now();
+        self.rates.requests.check(&client, now).is_ok() && door.rates.requests.check(&client, now).is_ok()
+    }
+
+    /// The rates of starts that hold for a listener, each with its place in what is noted of a start.
+    pub(super) fn start_rates<'a>(&'a self, door: &'a OfDoor) -> [&'a RateLimit<ClientKey>; 2] {
+        [&self.rates.starts, &door.rates.starts]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<OfDoor>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn places(limits: &LimitsConfig) -> usize {
+    usize::try_from(limits.max_waiting).unwrap_or(usize::MAX)
+}
+
+impl Terms {
+    fn new(name: &str, all: &LimitsConfig, own: &ListenerLimitsConfig) -> Terms {
+        Terms {
+            maxima: OfListener::sessions(name, own),
+            when_full: own.when_full.unwrap_or(all.when_full),
+            max_wait: own.max_wait.unwrap_or(all.max_wait),
+            max_waiting: own.max_waiting,
+        }
+    }
+}
+
+impl OfDoor {
+    fn new(name: &str) -> OfDoor {
+        let terms = Terms::new(name, &LimitsConfig::default(), &ListenerLimitsConfig::default());
+        OfDoor {
+            name: name.into(),
+            terms: ArcSwap::from_pointee(terms),
+            rates: Rates::new(),
+            waiting: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        self.terms.load_full()
+    }
+
+    /// One more waits, if the listener has room for one; it must leave.
+    pub(super) fn enter(&self) -> bool {
+        let max = self.terms.load().max_waiting.unwrap_or(u32::MAX);
+        let more = |waiting: u32| (waiting < max).then(|| waiting.saturating_add(1));
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
