@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     fallback::Sessions,
     forward::{self, address::OwnAddresses},
-    limit::{ConnectionLimit, FlowLimit, Maxima, TunnelLimit},
+    limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, TunnelLimit},
     net::interfaces,
     relay,
     telemetry::{AccessLog, Metrics},
@@ -36,6 +36,7 @@ pub(super) struct Parts {
     pub(super) sessions: Arc<Sessions>,
     pub(super) connections: ConnectionLimit,
     pub(super) flows: FlowLimit,
+    pub(super) bandwidth: Bandwidth,
     pub(super) control: relay::control::Shared,
     pub(super) forward: forward::Shared,
     /// Cancelled: every control connection, tunnel and exchange of a forward proxy is cut.
@@ -48,21 +49,31 @@ impl Parts {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
+        let bandwidth = Bandwidth::new(config);
+        let throttled = bandwidth.clone();
+        metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));
         let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
         Ok(Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone())),
             connections: ConnectionLimit::new(Maxima::of_connections(&config.limits)),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
-            control: relay::control::Shared { pipes: pipes.clone(), access_log: access_log.clone(), cut: cut.clone() },
+            control: relay::control::Shared {
+                pipes: pipes.clone(),
+                bandwidth: bandwidth.clone(),
+                access_log: access_log.clone(),
+                cut: cut.clone(),
+            },
             forward: forward::Shared {
                 pipes,
+                bandwidth: bandwidth.clone(),
                 access_log: access_log.clone(),
                 cut: cut.clone(),
                 tunnels: TunnelLimit::new(Maxima::of_tunnels(&config.limits)),
                 own: Arc::default(),
                 recent: forward::Recent::default(),
             },
+            bandwidth,
             cut,
             access_log,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
@@ -85,6 +96,7 @@ impl Parts {
     pub(super) fn apply(&self, config: &Config) {
         self.connections.set(Maxima::of_connections(&config.limits));
         self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
+        self.bandwidth.apply(config);
         self.forward.tunnels.set(Maxima::of_tunnels(&config.limits));
         self.session_idle.set(config.timeouts.session_idle);
     }
