@@ -1,6 +1,7 @@
 //! The forward proxy door against origins that are made up: raw TCP peers behind names of a name server of our own.
 
 mod absolute;
+mod bandwidth;
 mod bodies;
 mod connect;
 mod hostile;
@@ -184,6 +185,12 @@ impl Egress {
     /// The config with another policy, for a reload.
     fn config(&self, policy: &str) -> Config {
         let text = self.setup.yaml(policy, self.dns.address);
+        Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    /// The config without top-level keys, for a reload.
+    fn without_caps(&self) -> Config {
+        let text = self.setup.yaml(&self.setup.policy, self.dns.address).replace(&self.setup.top, "");
         Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
 
