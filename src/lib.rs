@@ -26,7 +26,7 @@
 //! ```
 //!
 //! Imports go downward only. Doors never import each other, nothing but `cli` imports `gateway`, and
-//! `upstream`, `limit` and `tunnel` do not know each other. Each library has one room: pingora in `fallback`,
+//! `upstream` and `limit` do not know each other; of the rules only `tunnel` knows another, for its bytes go by the caps of `limit`. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls and the name resolver in `net` (and rustls in the guest house,
 //! which is a peer and stands for itself), prometheus in
 //! `telemetry`, governor in `limit`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
@@ -45,7 +45,8 @@
 //! lease on a node: the one that has the partial files of a session that ended badly, else by balance.
 //! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. The
 //! connection is lent to the engine (`fallback::engine`) for the length of the exchange, and the node's
-//! connection likewise (`fallback::node_conn`); bodies stream both ways and are never kept. Meanwhile
+//! connection likewise (`fallback::node_conn`); bodies stream both ways, as fast as the caps of [`limit`] let them
+//! (`fallback::stream`), and are never kept. Meanwhile
 //! the owner watches: a client that waits hears a 102, an exchange in which nothing moves is ended. What
 //! the node says is looked at before the client obeys it (`fallback::guard`). At the session's end one
 //! access record is written ([`telemetry::AccessLog`]).

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig},
+    limit::Bandwidth,
     net::{http1::Lent, tls::TlsError, tls_client::ClientTls},
     telemetry::{Direction, Operation, Reason},
     upstream::Pending,
@@ -47,6 +48,8 @@ const INTERIM_ANSWERS: usize = 1000;
 /// The engine of one config generation.
 pub(super) struct Engine {
     proxy: Arc<HttpProxy<Carrier>>,
+    bandwidth: Bandwidth,
+    listener: Arc<str>,
     /// Never fires: the gateway drains connections itself.
     shutdown: watch::Receiver<bool>,
     _never: watch::Sender<bool>,
@@ -61,7 +64,12 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// Builds the engine of a listener for its upstream; fails when the authorities of the nodes'
     /// certificates cannot be read.
-    pub(super) fn new(listener: &ListenerConfig, upstream: &UpstreamConfig, top: &Config) -> Result<Engine, TlsError> {
+    pub(super) fn new(
+        listener: &ListenerConfig,
+        upstream: &UpstreamConfig,
+        top: &Config,
+        bandwidth: Bandwidth,
+    ) -> Result<Engine, TlsError> {
         let tls = match upstream.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(ClientTls::build(&upstream.tls.clone().unwrap_or_default())?),
@@ -83,12 +91,14 @@ impl Engine {
             exchanges: AtomicU64::new(0),
         };
         let (never, shutdown) = watch::channel(false);
-        Ok(Engine { proxy: Arc::new(http_proxy(&Arc::new(conf), carrier)), shutdown, _never: never })
+        let proxy = Arc::new(http_proxy(&Arc::new(conf), carrier));
+        Ok(Engine { proxy, bandwidth, listener: listener.name.as_str().into(), shutdown, _never: never })
     }
 
     /// Carries one exchange; afterwards the exchange tells what became of it.
     pub(super) async fn carry(&self, loan: Lent, exchange: Arc<Exchange>) {
-        let mut session = ServerSession::new_http1(Box::new(EngineStream(loan)));
+        let caps = (self.bandwidth.clone(), self.listener.clone());
+        let mut session = ServerSession::new_http1(Box::new(EngineStream::new(loan, exchange.clone(), caps)));
         session.set_connection_user_context(Some(Box::new(exchange)));
         self.proxy.process_new_http(session, &self.shutdown).await;
     }
@@ -284,6 +294,9 @@ impl ProxyHttp for Carrier {
         match self.headers.to_client(answer, &exchange) {
             Ok(passes_body) => {
                 ctx.passes_body = passes_body;
+                if passes_body {
+                    exchange.body_begins();
+                }
                 Ok(())
             }
             Err(Problem::Refused(reason, detail)) => {

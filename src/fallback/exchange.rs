@@ -1,7 +1,10 @@
 //! One request on its way to a node: what the connection decided before, what the engine meets, and
 //! what the connection must know afterwards. Engine-neutral.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -30,6 +33,10 @@ pub(super) struct Exchange {
     pub(super) forwarded: Forwarded,
     /// The start body's part of the memory for all of them, until it has gone on.
     pub(super) room: Option<OwnedSemaphorePermit>,
+    /// What goes to the client from now on is a body, and the head before it.
+    answers_with_body: AtomicBool,
+    /// Bytes waited for a cap on bandwidth since this was last asked.
+    held_up: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -102,6 +109,8 @@ impl Exchange {
             offer_persistence: None,
             forwarded,
             room: None,
+            answers_with_body: AtomicBool::new(false),
+            held_up: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -170,6 +179,26 @@ impl Exchange {
 
     pub(super) fn fate(&self) -> Fate {
         self.lock().fate.clone()
+    }
+
+    /// The client is about to get an answer with a body.
+    pub(super) fn body_begins(&self) {
+        self.answers_with_body.store(true, Relaxed);
+    }
+
+    /// Whether the client is getting an answer with a body.
+    pub(super) fn has_body_begun(&self) -> bool {
+        self.answers_with_body.load(Relaxed)
+    }
+
+    /// Bytes wait for a cap on bandwidth.
+    pub(super) fn hold_up(&self) {
+        self.held_up.store(true, Relaxed);
+    }
+
+    /// Whether bytes waited for a cap on bandwidth since this was last asked.
+    pub(super) fn was_held_up(&self) -> bool {
+        self.held_up.swap(false, Relaxed)
     }
 
     /// Counts body bytes for the session.

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{AdmissionConfig, Config, ListenerConfig, PersistentConnection, TimeoutsConfig, UpstreamConfig},
-    limit::Guest,
+    limit::{Bandwidth, Guest},
     net::{entrance::Entrance, http1::Airlock, tls::TlsError},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
@@ -71,12 +71,13 @@ impl Door {
         upstream: (&UpstreamConfig, Arc<Upstream>),
         (sessions, entry): (Arc<Sessions>, Arc<Entry>),
         metrics: &Metrics,
+        bandwidth: Bandwidth,
         drain: CancellationToken,
     ) -> Result<Door, TlsError> {
         Ok(Door {
             name: config.name.clone(),
             entrance: Entrance::build(config, &top.timeouts, metrics)?,
-            engine: engine::Engine::new(config, upstream.0, top)?,
+            engine: engine::Engine::new(config, upstream.0, top, bandwidth)?,
             upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),

@@ -8,7 +8,8 @@ use crate::{config::TimeoutsConfig, net::http1::Loan};
 /// Watches a loan: returns once nothing has moved for `body_idle`, and until the answer begins gives
 /// the client a sign of life whenever nothing moved for `slow_node_notice`.
 ///
-/// While the client still sends, a notice does not help, nor does it harm: it is read later.
+/// While the client still sends, a notice does not help, nor does it harm: it is read later. What waits for a cap on
+/// bandwidth does not stand still.
 pub(super) async fn watch(
     timeouts: &TimeoutsConfig,
     slow_node_notice: Option<Duration>,
@@ -23,11 +24,13 @@ pub(super) async fn watch(
     let (mut still, mut unsaid) = (Duration::ZERO, Duration::ZERO);
     loop {
         tokio::time::sleep(tick).await;
-        if loan.has_moved() {
+        let (has_moved, was_held_up) = (loan.has_moved(), exchange.was_held_up());
+        // A client that has sent all waits, though what it sent moves on slowly.
+        if has_moved && !was_held_up {
             (still, unsaid) = (Duration::ZERO, Duration::ZERO);
             continue;
         }
-        still += tick;
+        still = if has_moved || was_held_up { Duration::ZERO } else { still + tick };
         unsaid += tick;
         if still >= idle {
             return;

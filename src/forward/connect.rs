@@ -16,7 +16,7 @@ use super::{
     target,
 };
 use crate::{
-    limit::{TunnelLimit, TunnelPermit},
+    limit::{Flow, TunnelLimit, TunnelPermit},
     net::{
         Transport,
         http1::{Airlock, Head},
@@ -94,10 +94,14 @@ impl Tunnel {
     pub(super) async fn run(self) {
         let Tunnel { door, client, from_client, target, from_target, mut story, held } = self;
         let counts = Arc::<Counts>::default();
+        let bandwidth = door.shared.bandwidth.clone();
+        let session = Some(bandwidth.number());
+        let flow = Flow { listener: door.name.as_str().into(), client: story.client.ip().into(), session, node: None };
         let terms = Terms {
             cancel: door.shared.cut.clone(),
             counts: counts.clone(),
             pipes: Some(door.shared.pipes.clone()),
+            caps: Some(Box::new((bandwidth, flow))),
             first_to_node: from_client,
             first_to_client: from_target,
             ..Terms::new(door.timeouts.tunnel_idle)

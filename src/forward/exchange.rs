@@ -1,6 +1,6 @@
 //! One request and its answer, byte for byte: what the target says is read as far as its framing and no further.
 //!
-//! Both directions run at once, each from one socket to the other through one piece of memory: a client that does not
+//! What is over a cap on bandwidth waits, and so does what comes behind it. Both directions run at once, each from one socket to the other through one piece of memory: a client that does not
 //! read stops the target, and the other way round. An answer may come before the request is whole; interim answers pass.
 
 mod answer;
@@ -25,6 +25,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::{Door, record::Story};
 use crate::{
+    limit::{Bandwidth, Flow, Shaper},
     net::http1::{Airlock, Head},
     telemetry::Direction,
 };
@@ -100,6 +101,8 @@ pub(super) struct Exchange<'a> {
     /// The client may wait to be asked for its body.
     awaits_100: bool,
     last: Instant,
+    up: Shaper,
+    down: Shaper,
 }
 
 impl<'a> Exchange<'a> {
@@ -110,6 +113,7 @@ impl<'a> Exchange<'a> {
         (head, is_fallback): (&'a Head, bool),
         request: BytesMut,
         by_parent: bool,
+        (caps, flow): (&Bandwidth, Flow),
     ) -> Exchange<'a> {
         Exchange {
             client,
@@ -125,6 +129,8 @@ impl<'a> Exchange<'a> {
             silent: true,
             awaits_100: head.field("expect").is_some(),
             last: Instant::now(),
+            up: caps.stream(flow.clone(), Direction::Upload),
+            down: caps.stream(flow, Direction::Download),
         }
     }
 
@@ -208,7 +214,18 @@ impl<'a> Exchange<'a> {
                 moved = true;
                 continue;
             }
-            match Pin::new(&mut self.kept.stream).poll_write(cx, piece) {
+            // The head is no part of what is capped.
+            let is_body = self.head_out.is_empty();
+            let may_pass = match is_body {
+                true => granted(&mut self.up, cx, piece.len(), &mut self.last),
+                false => Some(piece.len()),
+            };
+            let Some(may_pass) = may_pass else { break };
+            let written = Pin::new(&mut self.kept.stream).poll_write(cx, piece.get(..may_pass).unwrap_or(piece));
+            if is_body {
+                give_back(&mut self.up, may_pass, &written);
+            }
+            match written {
                 Poll::Pending => break,
                 Poll::Ready(Ok(n)) if n > 0 => {
                     moved = true;
@@ -222,6 +239,7 @@ impl<'a> Exchange<'a> {
                 // It may have answered before.
                 Poll::Ready(_) => {
                     (moved, self.deaf) = (true, true);
+                    self.up.cancel();
                 }
             }
         }
@@ -253,7 +271,12 @@ impl<'a> Exchange<'a> {
         let mut moved = false;
         loop {
             if !self.out.is_empty() {
-                match self.client.poll_write(cx, &self.out) {
+                let Some(may_pass) = granted(&mut self.down, cx, self.out.len(), &mut self.last) else {
+                    return Ok(moved);
+                };
+                let written = self.client.poll_write(cx, self.out.get(..may_pass).unwrap_or(&self.out));
+                give_back(&mut self.down, may_pass, &written);
+                match written {
                     Poll::Pending => return Ok(moved),
                     Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
                     Poll::Ready(_) => return Err(Fault::Client),
@@ -299,5 +322,27 @@ impl<'a> Exchange<'a> {
             Ok(_) => Err(Fault::Target(io::ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(Fault::Target(error)),
         }
+    }
+}
+
+/// How many of `want` bytes may pass now, if any; who waits for that is not idle.
+fn granted(pace: &mut Shaper, cx: &mut Context<'_>, want: usize, last: &mut Instant) -> Option<usize> {
+    if pace.is_unlimited() {
+        return Some(want);
+    }
+    match pace.poll_take(cx, want as u64) {
+        Poll::Ready(bytes) => Some(bytes as usize),
+        Poll::Pending => {
+            *last = Instant::now();
+            None
+        }
+    }
+}
+
+/// What might have passed and was not written may pass later.
+fn give_back(pace: &mut Shaper, may_pass: usize, written: &Poll<io::Result<usize>>) {
+    let n = if let Poll::Ready(Ok(n)) = written { *n } else { 0 };
+    if n < may_pass && !pace.is_unlimited() {
+        pace.give_back((may_pass - n) as u64);
     }
 }

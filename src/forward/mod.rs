@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::{address::OwnAddresses, recent::Recent};
 use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
-    limit::{Guest, OfListener, TunnelLimit},
+    limit::{Bandwidth, Guest, OfListener, TunnelLimit},
     net::{dns::Resolver, entrance::Entrance, tls::TlsError},
     telemetry::{AccessLog, ListenerMetrics, Metrics, TunnelMetrics},
     tunnel::PipePool,
@@ -50,6 +50,8 @@ pub use self::{
 pub struct Shared {
     /// Pipes for bulk.
     pub pipes: PipePool,
+    /// How fast bytes may go.
+    pub bandwidth: Bandwidth,
     /// Where the record of each tunnel and request goes.
     pub access_log: AccessLog,
     /// Cancelled: every tunnel is cut.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::ParentProxy,
+    limit::Flow,
     net::http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head},
     telemetry::{Operation, Reason, TunnelOutcome},
 };
@@ -40,7 +41,8 @@ pub(super) async fn request(
     let end = loop {
         let request = compose(&head, &absolute, (is_fallback, is_fronted), parent);
         let was_used = kept.uses > 0;
-        let exchange = Exchange::new(&mut airlock, &mut kept, (&head, is_fallback), request, story.parent);
+        let caps = (&door.shared.bandwidth, door.flow(&head, &absolute, client));
+        let exchange = Exchange::new(&mut airlock, &mut kept, (&head, is_fallback), request, story.parent, caps);
         let end = exchange.run(door, &mut story).await;
         // The target closed what had been idle; nothing of the request was heard.
         let again = was_used && end.is_unheard() && is_repeatable(&head);
@@ -120,6 +122,15 @@ async fn prepare<'a>(
 }
 
 impl Door {
+    /// What a request belongs to. Those of one client to one target are one session, and of the fallback those of one
+    /// session, on however many connections they come.
+    fn flow(&self, head: &Head, absolute: &Absolute, client: SocketAddr) -> Flow {
+        let path = head.target().get(absolute.path.clone()).unwrap_or_default();
+        let id = if is_fallback(head, absolute) { path.split(|b| *b == b'/').nth(3) } else { None };
+        let session = self.shared.bandwidth.number_of(&(client.ip(), &absolute.target, id));
+        Flow { listener: self.name.as_str().into(), client: client.ip().into(), session: Some(session), node: None }
+    }
+
     /// Whether a connection that is there already may serve this client and user. One through a parent is not kept.
     fn may_use(&self, kept: &Kept, target: &Target, story: &mut Story) -> bool {
         let (policy, own) = (&self.rules.policy, self.shared.own.load());

@@ -95,8 +95,9 @@ impl Door {
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
                 let sessions = (parts.sessions.clone(), parts.entry.clone());
-                let door =
-                    fallback::Door::build(config, top, upstream()?, sessions, &parts.metrics, drain).map_err(tls)?;
+                let (metrics, bandwidth) = (&parts.metrics, parts.bandwidth.clone());
+                let door = fallback::Door::build(config, top, upstream()?, sessions, metrics, bandwidth, drain);
+                let door = door.map_err(tls)?;
                 Door::Stream(StreamDoor::Fallback(Arc::new(door)))
             }
             Protocol::Tcp => {
@@ -106,8 +107,8 @@ impl Door {
             }
             Protocol::Udp => {
                 let log = parts.access_log.clone();
-                let flows = parts.flows.clone();
-                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, flows, &parts.metrics, log)))
+                let limits = (parts.flows.clone(), parts.bandwidth.clone());
+                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, limits, &parts.metrics, log)))
             }
             Protocol::ForwardProxy => {
                 let missing = || BuildError::Policy { listener: listener(), policy: config.leads_to().to_owned() };

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     fallback::{Entry, Sessions},
     forward::{self, address::OwnAddresses},
-    limit::{ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
+    limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::interfaces,
     relay,
     telemetry::{AccessLog, Metrics},
@@ -40,6 +40,7 @@ pub(super) struct Parts {
     pub(super) entry: Arc<Entry>,
     pub(super) places: Places,
     pub(super) flows: FlowLimit,
+    pub(super) bandwidth: Bandwidth,
     pub(super) control: relay::control::Shared,
     pub(super) forward: forward::Shared,
     /// Cancelled: every control connection, tunnel and exchange of a forward proxy is cut.
@@ -52,6 +53,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
+        let bandwidth = Bandwidth::new(config);
+        let throttled = bandwidth.clone();
+        metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));
         let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
         let entry = Arc::new(Entry::new(&config.limits));
         let connections = ConnectionLimit::new(Maxima::of_connections(&config.limits));
@@ -61,9 +65,15 @@ impl Parts {
             places: Places { connections, sessions: entry.sessions().clone() },
             entry,
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
-            control: relay::control::Shared { pipes: pipes.clone(), access_log: access_log.clone(), cut: cut.clone() },
+            control: relay::control::Shared {
+                pipes: pipes.clone(),
+                bandwidth: bandwidth.clone(),
+                access_log: access_log.clone(),
+                cut: cut.clone(),
+            },
             forward: forward::Shared {
                 pipes,
+                bandwidth: bandwidth.clone(),
                 access_log: access_log.clone(),
                 cut: cut.clone(),
                 tunnels: TunnelLimit::new(Maxima::of_tunnels(&config.limits)),
@@ -71,6 +81,7 @@ impl Parts {
                 recents: forward::Recents::default(),
                 outgoing: forward::Outgoing::default(),
             },
+            bandwidth,
             cut,
             access_log,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
@@ -95,6 +106,7 @@ impl Parts {
         self.entry.apply(config, upstreams);
         self.places.connections.set(Maxima::of_connections(&config.limits));
         self.flows.set_max(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client);
+        self.bandwidth.apply(config);
         self.forward.tunnels.set(Maxima::of_tunnels(&config.limits));
         self.session_idle.set(config.timeouts.session_idle);
     }

@@ -11,9 +11,10 @@ mod shaper;
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, Hash, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,39 +24,11 @@ use self::shaper::{Cap, seconds};
 use super::client::ClientKey;
 use crate::{
     config::{BandwidthConfig, Config},
-    telemetry::Direction,
+    telemetry::{Direction, Scope},
 };
 
 /// So many caps are kept before the first look for those that nobody needs.
 const FIRST_LOOK: usize = 64;
-
-/// What a cap is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// All streams together.
-    Total,
-    /// Those of one client.
-    Client,
-    /// Those of one session.
-    Session,
-    /// Those to one node.
-    Node,
-}
-
-impl Scope {
-    /// Every scope, the narrowest first.
-    pub const ALL: [Scope; 4] = [Scope::Session, Scope::Client, Scope::Node, Scope::Total];
-
-    /// The word in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scope::Total => "total",
-            Scope::Client => "client",
-            Scope::Session => "session",
-            Scope::Node => "node",
-        }
-    }
-}
 
 /// What a stream belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,7 +50,13 @@ pub struct Bandwidth(Arc<Root>);
 struct Root {
     /// Counts changes of the settings; the first is 1.
     generation: AtomicU64,
-    /// Nanoseconds, for uploads and for downloads, in the order of [`Scope::ALL`].
+    /// Whether there is any cap at all; where there is none, nobody is held up by the lock.
+    any: AtomicBool,
+    /// What the numbers of this process begin with, so that none is the id of a session.
+    own: u64,
+    keys: RandomState,
+    numbers: AtomicU64,
+    /// Nanoseconds, by [`Scope`] and [`Direction`].
     throttled: [[Arc<AtomicU64>; 2]; 4],
     caps: Mutex<Caps>,
 }
@@ -117,6 +96,10 @@ impl Bandwidth {
         let caps = Caps { settings: Settings::of(config), live: HashMap::new(), look_at: FIRST_LOOK };
         Bandwidth(Arc::new(Root {
             generation: AtomicU64::new(1),
+            any: AtomicBool::new(caps.settings.has_any()),
+            own: RandomState::new().hash_one(0),
+            keys: RandomState::new(),
+            numbers: AtomicU64::new(0),
             throttled: Default::default(),
             caps: Mutex::new(caps),
         }))
@@ -133,6 +116,7 @@ impl Bandwidth {
         for (key, cap) in &caps.live {
             cap.set_rate(caps.settings.rate(key));
         }
+        self.0.any.store(caps.settings.has_any(), Ordering::Relaxed);
         self.0.generation.fetch_add(1, Ordering::Release);
     }
 
@@ -141,9 +125,19 @@ impl Bandwidth {
         Shaper::new(self.clone(), flow, direction)
     }
 
+    /// The number of what makes up a session where there is no id: always the same for the same.
+    pub fn number_of(&self, whole: &impl Hash) -> u128 {
+        u128::from(self.0.own) << 64 | u128::from(self.0.keys.hash_one(whole))
+    }
+
+    /// A number for a connection, tunnel or flow that is a session of its own.
+    pub fn number(&self) -> u128 {
+        u128::from(self.0.own) << 64 | u128::from(self.0.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// How long streams have waited for caps since the beginning, added up over all streams.
     pub fn throttled(&self, scope: Scope, direction: Direction) -> Duration {
-        self.0.counter(scope, direction).map_or(Duration::ZERO, |nanos| seconds(nanos))
+        seconds(&self.0.throttled[scope as usize][direction as usize])
     }
 
     fn generation(&self) -> u64 {
@@ -152,9 +146,12 @@ impl Bandwidth {
 
     /// The caps that concern a stream, from the narrowest to the widest; one of a listener comes before that of all.
     fn caps(&self, flow: &Flow, direction: Direction) -> Vec<Arc<Cap>> {
-        let mut caps = self.lock();
         let mut found = Vec::new();
-        for scope in Scope::ALL {
+        if !self.0.any.load(Ordering::Relaxed) {
+            return found;
+        }
+        let mut caps = self.lock();
+        for scope in Scope::ALL.iter().copied() {
             let whose = match scope {
                 Scope::Total => Some(Whose::All),
                 Scope::Client => Some(Whose::Client(flow.client)),
@@ -183,17 +180,6 @@ impl fmt::Debug for Bandwidth {
     }
 }
 
-impl Root {
-    fn counter(&self, scope: Scope, direction: Direction) -> Option<&Arc<AtomicU64>> {
-        let of_scope = Scope::ALL.iter().zip(&self.throttled).find(|(other, _)| **other == scope)?.1;
-        let [uploads, downloads] = of_scope;
-        Some(match direction {
-            Direction::Upload => uploads,
-            Direction::Download => downloads,
-        })
-    }
-}
-
 impl Caps {
     fn get(&mut self, key: Key, root: &Root) -> Arc<Cap> {
         if let Some(cap) = self.live.get(&key) {
@@ -204,7 +190,7 @@ impl Caps {
             self.live.retain(|_, cap| Arc::strong_count(cap) > 1 || !cap.is_whole());
             self.look_at = 2 * self.live.len() + FIRST_LOOK;
         }
-        let throttled = root.counter(key.scope, key.direction).cloned().unwrap_or_default();
+        let throttled = root.throttled[key.scope as usize][key.direction as usize].clone();
         let cap = Arc::new(Cap::new(self.settings.rate(&key), throttled));
         self.live.insert(key, cap.clone());
         cap
@@ -215,6 +201,10 @@ impl Settings {
     fn of(config: &Config) -> Settings {
         let own = config.listeners.iter().map(|l| (Arc::from(l.name.as_str()), l.limits.bandwidth.clone()));
         Settings { all: config.bandwidth.clone(), listeners: own.collect() }
+    }
+
+    fn has_any(&self) -> bool {
+        self.listeners.values().chain([&self.all]).any(|config| *config != BandwidthConfig::default())
     }
 
     fn rate(&self, key: &Key) -> Option<u64> {

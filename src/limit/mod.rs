@@ -13,7 +13,7 @@ mod sessions;
 mod tunnels;
 mod waiting;
 
-pub use bandwidth::{Bandwidth, Flow, Scope, Shaper};
+pub use bandwidth::{Bandwidth, Flow, Shaper};
 pub use client::ClientKey;
 pub use connections::{Connecting, ConnectionLimit, ConnectionPermit};
 pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};

@@ -48,16 +48,17 @@ impl Pipe {
         self.held
     }
 
-    /// Takes in what has come from a stream, and tells how many bytes the pipe holds now. None: the stream has ended.
+    /// Takes in what has come from a stream, `most` bytes at most, and tells how many the pipe holds now. None: the stream
+    /// has ended.
     /// A pipe that holds bytes takes no more.
     ///
     /// # Errors
     ///
     /// `WouldBlock` when nothing has come; `InvalidInput` when such a stream cannot be spliced; else the stream broke.
-    pub fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    pub fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         if self.held == 0 {
             self.held = from.try_io(Interest::READABLE, || {
-                Ok(retry_on_intr(|| splice(from, None, &self.mouth, None, self.room, flags()))?)
+                Ok(retry_on_intr(|| splice(from, None, &self.mouth, None, self.room.min(most), flags()))?)
             })?;
         }
         Ok(self.held)
@@ -96,6 +97,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: usize = usize::MAX;
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -114,20 +117,22 @@ mod tests {
         let (to, mut far) = pair().await;
         let mut pipe = Pipe::open(64 * 1024).unwrap();
         from.writable().await.unwrap();
-        assert_eq!(pipe.fill(&from).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(pipe.fill(&from, ALL).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         near.write_all(b"hello").await.unwrap();
         from.readable().await.unwrap();
-        assert_eq!(pipe.fill(&from).unwrap(), 5);
-        assert_eq!(pipe.fill(&from).unwrap(), 5, "full until drained");
+        assert_eq!(pipe.fill(&from, 2).unwrap(), 2);
+        assert_eq!(pipe.fill(&from, ALL).unwrap(), 2, "full until drained");
         to.writable().await.unwrap();
-        assert_eq!((pipe.drain(&to).unwrap(), pipe.held()), (5, 0));
+        assert_eq!((pipe.drain(&to).unwrap(), pipe.held()), (2, 0));
+        assert_eq!(pipe.fill(&from, ALL).unwrap(), 3);
+        assert_eq!((pipe.drain(&to).unwrap(), pipe.held()), (3, 0));
         let mut got = [0; 5];
         far.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"hello");
         drop(near);
         loop {
             from.readable().await.unwrap();
-            match pipe.fill(&from) {
+            match pipe.fill(&from, ALL) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 end => break assert_eq!(end.unwrap(), 0),
             }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::record::Told;
 use crate::{
     config::{Config, ListenerConfig, NodePort},
-    limit::Guest,
+    limit::{Bandwidth, Flow, Guest},
     net::{
         proxy_protocol::{self, Fronts},
         ssh::{self, NoBanner},
@@ -40,6 +40,8 @@ const TRIES: u32 = 3;
 pub struct Shared {
     /// Pipes for bulk.
     pub pipes: PipePool,
+    /// How fast bytes may go.
+    pub bandwidth: Bandwidth,
     /// Where the record of each connection goes.
     pub access_log: AccessLog,
     /// Cancelled: every connection is cut.
@@ -204,11 +206,19 @@ impl ControlDoor {
         let Met { control, node, banner } = met;
         let known = control.client().clone();
         let counts = Arc::<Counts>::default();
+        let bandwidth = self.shared.bandwidth.clone();
+        let flow = Flow {
+            listener: self.name.as_str().into(),
+            client: client.ip().into(),
+            session: Some(bandwidth.number()),
+            node: Some(control.node().full_name()),
+        };
         let terms = Terms {
             elsewhere: Some(Arc::new(move || Some(known.last_data().into()))),
             cancel: self.shared.cut.clone(),
             counts: counts.clone(),
             pipes: Some(self.shared.pipes.clone()),
+            caps: Some(Box::new((bandwidth, flow))),
             first_to_client: banner,
             ..Terms::new(self.idle)
         };

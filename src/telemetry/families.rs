@@ -25,7 +25,7 @@ pub(super) struct Families {
 }
 
 impl Families {
-    fn add<C: Collector + Clone + 'static>(&mut self, family: C) -> Result<C> {
+    pub(super) fn add<C: Collector + Clone + 'static>(&mut self, family: C) -> Result<C> {
         self.all.extend(family.desc().iter().map(|d| Family {
             name: d.fq_name.clone(),
             labels: d.variable_labels.clone(),
@@ -67,7 +67,7 @@ impl Families {
     }
 }
 
-fn opts(name: &str, help: &str) -> Opts {
+pub(super) fn opts(name: &str, help: &str) -> Opts {
     Opts::new(full(name), help)
 }
 

@@ -266,6 +266,22 @@ words! {
         SendFull = "send_full",
         /// The kernel would not send it.
         SendFailed = "send_failed",
+        /// `bandwidth` lets no more pass.
+        Bandwidth = "bandwidth",
+    }
+}
+
+words! {
+    /// What a cap on bandwidth is for, the narrowest first.
+    Scope {
+        /// The streams of one session.
+        Session = "session",
+        /// Those of one client.
+        Client = "client",
+        /// Those to one node.
+        Node = "node",
+        /// All streams together.
+        Total = "total",
     }
 }
 

@@ -4,14 +4,18 @@
 //! bounded by the config and the code. What is counted on every request or chunk is resolved to its
 //! series when a listener is built ([`ListenerMetrics`]).
 
+use std::time::Duration;
+
 use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::{
     families::{Families, Family},
     labels::{
-        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, TunnelOutcome,
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, Scope,
+        TunnelOutcome,
     },
     series::{DataMetrics, ListenerMetrics, TunnelMetrics},
+    throttled::Throttled,
 };
 
 /// Seconds; a session may last a night.
@@ -49,6 +53,7 @@ pub struct Metrics {
     datagrams: IntCounterVec,
     dropped: IntCounterVec,
     icmp_errors: IntCounterVec,
+    throttled: Throttled,
     /// 1 while a node's port passes its checks, else 0.
     pub node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
@@ -160,6 +165,10 @@ impl Metrics {
                 "ICMP errors that nodes or the way to them sent back.",
                 &["listener"],
             )?,
+            throttled: f.add(Throttled::new(
+                "throttled_seconds_total",
+                "Time that streams waited for caps on bandwidth, added up over all of them.",
+            )?)?,
             node_up: f.gauges(
                 "node_up",
                 "1 while the node's port passes its checks.",
@@ -190,6 +199,11 @@ impl Metrics {
             registry: all.registry,
             families: all.all,
         })
+    }
+
+    /// Where it is read how long streams waited for caps on bandwidth.
+    pub fn read_throttled(&self, source: impl Fn(Scope, Direction) -> Duration + Send + Sync + 'static) {
+        self.throttled.read_from(Box::new(source));
     }
 
     /// The text exposition of all families.

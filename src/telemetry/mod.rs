@@ -8,13 +8,14 @@ pub mod labels;
 pub mod logging;
 pub mod metrics;
 mod series;
+mod throttled;
 
 pub use access::{AccessLog, Record};
 pub use chain::chain;
 pub use families::Family;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Operation, Outcome,
-    PickHow, Reason, TunnelOutcome,
+    PickHow, Reason, Scope, TunnelOutcome,
 };
 pub use metrics::Metrics;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};

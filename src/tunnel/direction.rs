@@ -23,12 +23,14 @@ use super::{
     clock::Clock,
     half::{Sink, Source},
 };
-use crate::net::splice::Pipe;
+use crate::{limit::Shaper, net::splice::Pipe};
 
 /// What is read at once while little comes, in bytes. A direction that brings as much at once is in bulk.
 const SMALL: usize = 16 * 1024;
 /// What is read at once in bulk when there is no pipe, in bytes.
 const BULK: usize = 256 * 1024;
+/// What is read at once in bulk under a cap, in bytes.
+const PACED: usize = 64 * 1024;
 /// Others have their turn after this many bytes.
 const TURN: usize = 1024 * 1024;
 
@@ -59,6 +61,8 @@ pub(super) struct Direction<'a> {
     pub(super) moved: &'a AtomicU64,
     /// None: every byte is copied.
     pub(super) pipes: Option<&'a PipePool>,
+    /// None: as fast as it can.
+    pub(super) pace: Option<Box<Shaper>>,
     /// Bytes moved in this turn.
     pub(super) turn: usize,
 }
@@ -75,9 +79,10 @@ impl Direction<'_> {
         loop {
             if bulk && let (Some(pipes), Some(source), Some(sink)) = (self.pipes, from.tcp(), to.tcp()) {
                 poll_fn(|cx| poll_come(&from, &mut buffer, cx)).await;
+                let most = if self.is_paced() { Some(self.may_pass(PACED).await) } else { None };
                 if let Some(mut lent) = pipes.take() {
                     buffer = Vec::new();
-                    let burst = self.splice(source, sink, &mut lent.pipe).await?;
+                    let burst = self.splice(source, sink, &mut lent.pipe, most).await?;
                     lent.give_back();
                     match burst {
                         Burst::Dry(n) => bulk = n >= SMALL,
@@ -86,8 +91,14 @@ impl Direction<'_> {
                     }
                     continue;
                 }
+                self.give_back(most.unwrap_or(0));
             }
-            let n = read(&mut from, &mut buffer, if bulk { BULK } else { SMALL }).await?;
+            let room = match bulk {
+                true if self.is_paced() => PACED,
+                true => BULK,
+                false => SMALL,
+            };
+            let n = read(&mut from, &mut buffer, room).await?;
             if n == 0 {
                 break;
             }
@@ -101,11 +112,20 @@ impl Direction<'_> {
         Ok(from)
     }
 
-    /// Splices until nothing more has come. The pipe is empty before and after, save when a side was lost.
-    async fn splice(&mut self, from: &TcpStream, to: &TcpStream, pipe: &mut Pipe) -> Result<Burst, Lost> {
+    /// Splices until nothing more has come; under a cap once, the bytes that it has let pass. The pipe is empty before and
+    /// after, save when a side was lost.
+    async fn splice(
+        &mut self,
+        from: &TcpStream,
+        to: &TcpStream,
+        pipe: &mut Pipe,
+        most: Option<usize>,
+    ) -> Result<Burst, Lost> {
         let mut moved = 0;
         loop {
-            let n = match pipe.fill(from) {
+            let filled = pipe.fill(from, most.unwrap_or(usize::MAX));
+            self.give_back(most.map_or(0, |most| most.saturating_sub(*filled.as_ref().unwrap_or(&0))));
+            let n = match filled {
                 Ok(0) => return Ok(Burst::End),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Burst::Dry(moved)),
@@ -125,19 +145,28 @@ impl Direction<'_> {
             }
             moved += n;
             self.breathe(n).await;
+            if most.is_some() || self.is_paced() {
+                return Ok(Burst::Dry(moved));
+            }
         }
     }
 
-    async fn put<R: Source, W: Sink>(&self, from: &R, to: &mut W, mut piece: &[u8]) -> Result<(), Lost> {
+    async fn put<R: Source, W: Sink>(&mut self, from: &R, to: &mut W, mut piece: &[u8]) -> Result<(), Lost> {
+        let mut may_pass = 0;
         while !piece.is_empty() {
+            if may_pass == 0 {
+                may_pass = self.may_pass(piece.len()).await;
+            }
+            let next = piece.get(..may_pass).unwrap_or(piece);
             let written = select! {
                 biased;
-                written = to.write(piece) => written,
+                written = to.write(next) => written,
                 () = self.forsaken(from.tcp()) => return Err(Lost::Source),
             };
             match written {
                 Ok(n) if n > 0 => {
                     self.count(n);
+                    may_pass = may_pass.saturating_sub(n);
                     piece = piece.get(n..).unwrap_or_default();
                 }
                 _ => return Err(Lost::Sink),
@@ -151,6 +180,31 @@ impl Direction<'_> {
         broken(from).await;
         // Boxed because it is rare, and would be room in every tunnel.
         Box::pin(self.clock.quiet(LAST_WORDS, None)).await;
+    }
+
+    /// Whether there is a cap now.
+    fn is_paced(&mut self) -> bool {
+        self.pace.as_mut().is_some_and(|pace| !pace.is_unlimited())
+    }
+
+    /// Waits until some of `want` bytes may pass, and says how many.
+    async fn may_pass(&mut self, want: usize) -> usize {
+        let clock = self.clock;
+        if !self.is_paced() {
+            return want;
+        }
+        match &mut self.pace {
+            // Boxed because most tunnels have no cap, and it would be room in each of them.
+            Some(pace) => Box::pin(pace.take_and(want as u64, || clock.touch())).await as usize,
+            None => want,
+        }
+    }
+
+    /// So many bytes might have passed and did not.
+    fn give_back(&mut self, n: usize) {
+        if let Some(pace) = self.pace.as_mut().filter(|_| n > 0) {
+            pace.give_back(n as u64);
+        }
     }
 
     fn count(&self, n: usize) {

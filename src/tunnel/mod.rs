@@ -3,7 +3,8 @@
 //! Bytes go both ways at once and untouched. The end of one side is passed on while the other may still speak; a side
 //! that breaks takes the other with it, after what came before the break has been passed on, if it is taken. Two TCP streams are joined
 //! inside the kernel as far as there are pipes ([`PipePool`]); small pieces, and all bytes when there is no pipe, are
-//! copied. A quiet tunnel holds neither pipe nor buffer.
+//! copied. A quiet tunnel holds neither pipe nor buffer. Under a cap on bandwidth a direction waits before it takes more
+//! from its source, and holds no pipe meanwhile; a tunnel that is held up is not idle.
 
 mod clock;
 mod counted;
@@ -30,6 +31,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    limit::{Bandwidth, Flow},
+    telemetry,
+};
+
 pub use clock::Activity;
 pub use counted::counted;
 pub use pipes::PipePool;
@@ -51,6 +57,8 @@ pub struct Terms {
     pub counts: Arc<Counts>,
     /// Pipes for bulk; none: every byte is copied.
     pub pipes: Option<PipePool>,
+    /// The caps on bandwidth and what the tunnel belongs to; none: it goes as fast as it can.
+    pub caps: Option<Box<(Bandwidth, Flow)>>,
     /// Bytes read from the client before, to be written to the node first.
     pub first_to_node: Bytes,
     /// Bytes read from the node before, to be written to the client first.
@@ -66,6 +74,7 @@ impl Terms {
             cancel: CancellationToken::new(),
             counts: Arc::default(),
             pipes: None,
+            caps: None,
             first_to_node: Bytes::new(),
             first_to_client: Bytes::new(),
         }
@@ -135,11 +144,12 @@ where
 }
 
 async fn relay(client: (impl Source, impl Sink), node: (impl Source, impl Sink), terms: Terms) -> End {
-    let Terms { idle, elsewhere, cancel, counts, pipes, first_to_node, first_to_client } = terms;
+    let Terms { idle, elsewhere, cancel, counts, pipes, caps, first_to_node, first_to_client } = terms;
     let clock = Clock::start();
-    let direction = |moved| Direction { clock: &clock, moved, pipes: pipes.as_ref(), turn: 0 };
-    let up = direction(&counts.upload).carry(client.0, node.1, first_to_node);
-    let down = direction(&counts.download).carry(node.0, client.1, first_to_client);
+    let pace = |way| caps.as_deref().map(|(all, flow)| Box::new(all.stream(flow.clone(), way)));
+    let direction = |moved, way| Direction { clock: &clock, moved, pipes: pipes.as_ref(), pace: pace(way), turn: 0 };
+    let up = direction(&counts.upload, telemetry::Direction::Upload).carry(client.0, node.1, first_to_node);
+    let down = direction(&counts.download, telemetry::Direction::Download).carry(node.0, client.1, first_to_client);
     let why = select! {
         why = both(&clock, up, down) => why,
         () = clock.quiet(idle, elsewhere.as_deref()) => Why::Idle,

@@ -42,6 +42,7 @@ impl std::fmt::Debug for HasRoom {
 #[derive(Debug)]
 pub struct Node {
     upstream: String,
+    full_name: Arc<str>,
     scheme: Scheme,
     /// The ports whose health matters; others count as up.
     checked: Vec<NodePort>,
@@ -62,6 +63,7 @@ impl Node {
     ) -> Node {
         let node = Node {
             upstream: upstream.name.clone(),
+            full_name: format!("{}/{}", upstream.name, config.name).into(),
             scheme: upstream.scheme,
             checked: checked.to_vec(),
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
@@ -88,6 +90,11 @@ impl Node {
     /// The configured name.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The configured name behind that of its upstream, which no other node has.
+    pub fn full_name(&self) -> Arc<str> {
+        self.full_name.clone()
     }
 
     /// Its address or DNS name, as configured.

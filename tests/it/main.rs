@@ -16,6 +16,7 @@
 mod admission;
 mod answer_corpus;
 mod answers;
+mod bandwidth;
 mod cli;
 mod control;
 mod data;

@@ -29,7 +29,7 @@ const MAX_DEBT_SECONDS: u64 = 5;
 /// Who has waited for so long is next, whatever it took before.
 const OLD: Duration = Duration::from_secs(2);
 /// A waiter without the timer looks whether the one with it is gone without a word.
-const LOOK_AFTER: Duration = Duration::from_millis(250);
+pub(super) const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 /// Contents are counted in bytes times this, so that no nanosecond is lost.
 const UNIT: i128 = 1_000_000_000;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Bandwidth, Flow,
-    bucket::{BURST, Bucket, Grant},
+    bucket::{BURST, Bucket, Grant, LOOK_AFTER},
 };
 use crate::telemetry::Direction;
 
@@ -185,6 +185,11 @@ impl Shaper {
     /// Waits until some of `want` bytes may pass, and says how many: at least one, at most `want`, no more than 64 KiB
     /// where there is a cap. Dropped before that, it leaves the line and nothing is lost.
     pub async fn take(&mut self, want: u64) -> u64 {
+        self.take_and(want, || ()).await
+    }
+
+    /// As [`Shaper::take`]; tells again and again, several times a second, that it waits.
+    pub async fn take_and(&mut self, want: u64, mut waits: impl FnMut()) -> u64 {
         struct Leave<'a>(&'a mut Shaper);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
@@ -192,7 +197,14 @@ impl Shaper {
             }
         }
         let leave = Leave(self);
-        poll_fn(|cx| leave.0.poll_take(cx, want)).await
+        poll_fn(|cx| {
+            let polled = leave.0.poll_take(cx, want);
+            if polled.is_pending() {
+                waits();
+            }
+            polled
+        })
+        .await
     }
 
     /// As [`Shaper::take`]. Who polls no further must [`Shaper::cancel`], for others wait behind.
@@ -224,7 +236,8 @@ impl Shaper {
                 return Poll::Ready(bytes);
             };
             self.is_waiting = true;
-            if self.poll_timer(cx, at).is_pending() {
+            // However long it takes, whoever watches sees now and then that it is waited for.
+            if self.poll_timer(cx, at.min(now + LOOK_AFTER)).is_pending() {
                 return Poll::Pending;
             }
         }

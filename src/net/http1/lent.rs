@@ -75,6 +75,13 @@ impl Loan {
     }
 }
 
+impl Lent {
+    /// Whether what is read next is of the request's body.
+    pub fn is_at_body(&self) -> bool {
+        self.head.is_empty() && lock(&self.shared).as_ref().is_some_and(|airlock| airlock.body.left() > 0)
+    }
+}
+
 impl AsyncRead for Lent {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.head.is_empty() {

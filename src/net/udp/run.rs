@@ -24,6 +24,12 @@ impl Datagrams<'_> {
         if self.stride == 0 { self.bytes.len() } else { self.stride.min(self.bytes.len()) }
     }
 
+    /// One by one.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let alone = self.bytes.is_empty().then_some(self);
+        alone.into_iter().chain(self.bytes.chunks(self.first().max(1)).map(move |bytes| Datagrams { bytes, ..self }))
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         if self.bytes.is_empty() { 1 } else { self.bytes.len().div_ceil(self.first()) }

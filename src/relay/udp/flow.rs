@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{DataDoor, table::Ended};
 use crate::{
-    net::udp::{Segmenting, UdpSocket},
+    limit::Shaper,
+    net::udp::{Datagrams, Run, Segmenting, UdpSocket},
     relay::record::Told,
     telemetry::DropReason,
     upstream::Client,
@@ -25,10 +26,38 @@ pub(super) struct Flow {
 }
 
 /// One direction of a flow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Way {
     pub(super) segmenting: Segmenting,
     pub(super) bytes: u64,
+    pub(super) pace: Shaper,
+}
+
+impl Way {
+    pub(super) fn new(pace: Shaper) -> Way {
+        Way { segmenting: Segmenting::default(), bytes: 0, pace }
+    }
+}
+
+/// Feeds a run with those of the datagrams that the caps let pass, one by one; tells how many they do not.
+pub(super) fn feed<'a>(
+    pace: &mut Shaper,
+    more: Datagrams<'a>,
+    run: &mut Run<'a>,
+    mut send: impl FnMut(&Run<'a>),
+) -> u64 {
+    if pace.is_unlimited() {
+        run.feed(more, send);
+        return 0;
+    }
+    let mut over = 0;
+    for one in more.each() {
+        match pace.try_take(one.bytes.len() as u64) {
+            true => run.feed(one, &mut send),
+            false => over += 1,
+        }
+    }
+    over
 }
 
 /// Writes the record of a flow that has ended and counts its end, with what the kernel threw away of it.

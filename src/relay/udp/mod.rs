@@ -12,13 +12,13 @@ pub mod table;
 mod tests;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::{Gate, ListenerConfig},
-    limit::FlowLimit,
-    telemetry::{AccessLog, DataMetrics, Metrics},
-    upstream::Upstream,
+    limit::{Bandwidth, Flow, FlowLimit, Shaper},
+    telemetry::{AccessLog, DataMetrics, Direction, Metrics},
+    upstream::{Node, Upstream},
 };
 
 pub use listener::{DataListener, DataSockets};
@@ -32,6 +32,7 @@ pub struct DataDoor {
     flow_idle: Duration,
     upstream: Arc<Upstream>,
     limit: FlowLimit,
+    bandwidth: Bandwidth,
     metrics: DataMetrics,
     access_log: AccessLog,
 }
@@ -41,7 +42,7 @@ impl DataDoor {
     pub fn build(
         config: &ListenerConfig,
         upstream: Arc<Upstream>,
-        limit: FlowLimit,
+        (limit, bandwidth): (FlowLimit, Bandwidth),
         metrics: &Metrics,
         access_log: AccessLog,
     ) -> DataDoor {
@@ -52,8 +53,19 @@ impl DataDoor {
             flow_idle: config.flow_idle,
             upstream,
             limit,
+            bandwidth,
             metrics: metrics.data(&config.name),
             access_log,
         }
+    }
+    /// How fast a flow may go, up and down; each flow is a session of its own.
+    fn paces(&self, client: IpAddr, node: &Node) -> (Shaper, Shaper) {
+        let flow = Flow {
+            listener: self.name.as_str().into(),
+            client: client.into(),
+            session: Some(self.bandwidth.number()),
+            node: Some(node.full_name()),
+        };
+        (self.bandwidth.stream(flow.clone(), Direction::Upload), self.bandwidth.stream(flow, Direction::Download))
     }
 }

@@ -151,17 +151,19 @@ impl Worker {
         for at in 0..MESSAGES {
             let Some((id, first)) = waiting.get_mut(at).and_then(Option::take) else { continue };
             let Some((_, Flow { socket, up, .. })) = self.table.touch(id, millis) else { continue };
-            let mut run = Run::new();
-            let mut send = |run: &Run<'_>| counted.add(socket.send_run(udp::Way::default(), run, &mut up.segmenting));
-            run.feed(first.datagrams(), &mut send);
+            let (mut run, mut over) = (Run::new(), 0);
+            let Way { segmenting, pace, .. } = up;
+            let mut send = |run: &Run<'_>| counted.add(socket.send_run(udp::Way::default(), run, segmenting));
+            over += flow::feed(pace, first.datagrams(), &mut run, &mut send);
             for other in waiting.iter_mut().skip(at + 1).filter(|w| w.is_some_and(|(other, _)| other == id)) {
                 if let Some((_, message)) = other.take() {
-                    run.feed(message.datagrams(), &mut send);
+                    over += flow::feed(pace, message.datagrams(), &mut run, &mut send);
                 }
             }
             if !run.is_empty() {
                 send(&run);
             }
+            counted.over += over;
             counted.settle(up);
         }
         counted.tell(&self.door, Direction::Upload);
@@ -186,7 +188,8 @@ impl Worker {
             let address = place.node.data_address(place.ip, key.port).ok_or(DropReason::NodeUnreachable)?;
             let socket = UdpSocket::connect(address, buffers).map_err(|error| unreachable(&error))?;
             let node = place.node.name().to_owned();
-            Ok(Flow { socket, door: door.clone(), client, node, up: Way::default(), down: Way::default() })
+            let (up, down) = door.paces(key.client.ip(), &place.node);
+            Ok(Flow { socket, door: door.clone(), client, node, up: Way::new(up), down: Way::new(down) })
         };
         let id = self.table.admit(key, millis, Some(&flows), &door.limit, open)?;
         let added = match self.table.get(id) {
@@ -213,18 +216,19 @@ impl Worker {
             };
             let Some(listening) = self.listening.get(usize::from(key.port)) else { return false };
             let way = udp::Way { to: Some(key.client), from: key.local };
-            let (mut counted, mut run) = (Counted::default(), Run::new());
-            let down = &mut flow.down;
-            let mut send = |run: &Run<'_>| counted.add(listening.send_run(way, run, &mut down.segmenting));
+            let (mut counted, mut run, mut over) = (Counted::default(), Run::new(), 0);
+            let Way { segmenting, pace, .. } = &mut flow.down;
+            let mut send = |run: &Run<'_>| counted.add(listening.send_run(way, run, segmenting));
             for message in batch.messages() {
                 match check(&message) {
-                    Ok(()) => run.feed(message.datagrams(), &mut send),
+                    Ok(()) => over += flow::feed(pace, message.datagrams(), &mut run, &mut send),
                     Err(reason) => self.door.metrics.dropped(reason, 1),
                 }
             }
             if !run.is_empty() {
                 send(&run);
             }
+            counted.over += over;
             counted.settle(&mut flow.down);
             counted.tell(&self.door, Direction::Download);
             if count < MESSAGES {
@@ -312,6 +316,8 @@ struct Counted {
     of_flow: u64,
     full: u64,
     failed: u64,
+    /// Those that the caps did not let pass.
+    over: u64,
     icmp: u64,
 }
 
@@ -334,7 +340,12 @@ impl Counted {
 
     fn tell(&self, door: &DataDoor, direction: Direction) {
         door.metrics.relayed(direction, self.datagrams, self.bytes);
-        for (reason, n) in [(DropReason::SendFull, self.full), (DropReason::SendFailed, self.failed)] {
+        let dropped = [
+            (DropReason::SendFull, self.full),
+            (DropReason::SendFailed, self.failed),
+            (DropReason::Bandwidth, self.over),
+        ];
+        for (reason, n) in dropped {
             if n > 0 {
                 door.metrics.dropped(reason, n);
             }

@@ -1,6 +1,7 @@
 //! The forward proxy door against origins that are made up: raw TCP peers behind names of a name server of our own.
 
 mod absolute;
+mod bandwidth;
 mod bodies;
 mod connect;
 mod corpus;
@@ -190,6 +191,12 @@ impl Egress {
         let text = self.setup.yaml(policy, self.dns.address);
         let config = Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
         self.gateway.as_ref().unwrap().reload(config).await.is_ok()
+    }
+
+    /// The config without top-level keys, for a reload.
+    fn without_caps(&self) -> Config {
+        let text = self.setup.yaml(&self.setup.policy, self.dns.address).replace(&self.setup.top, "");
+        Config::from_yaml(&text, self.dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
 
     /// A request of its own that goes nowhere: the word in the answer, `Proxy-Status`, metrics and record `n` is the same.

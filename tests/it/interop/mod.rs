@@ -1,6 +1,7 @@
 //! The real client through the gateway: what its user gets, and reads.
 
 mod ascp;
+mod bandwidth;
 mod egress;
 mod fallback;
 mod iperf;

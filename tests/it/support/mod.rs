@@ -3,6 +3,7 @@
 pub(crate) mod dice;
 pub(crate) mod dns;
 mod eventually;
+pub(crate) mod meter;
 pub(crate) mod netns;
 pub(crate) mod nominal;
 pub(crate) mod peer;

@@ -9,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::meter::{Meter, pour};
+
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -125,6 +127,17 @@ impl Wire {
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Reply {
         self.send(request).await;
         self.head().await
+    }
+
+    /// Writes so many bytes, or as many as the gateway takes, however long that is.
+    pub(crate) async fn pour(&mut self, n: usize) {
+        pour(&mut self.io, n).await;
+    }
+
+    /// Counts what comes from now on, to the end.
+    pub(crate) async fn drink(&mut self, meter: &Meter) {
+        meter.add(std::mem::take(&mut self.buffer).len());
+        meter.drink(&mut self.io, usize::MAX).await;
     }
 
     /// What still comes until the gateway closes.
