@@ -79,7 +79,7 @@ impl Direction<'_> {
         loop {
             if bulk && let (Some(pipes), Some(source), Some(sink)) = (self.pipes, from.tcp(), to.tcp()) {
                 poll_fn(|cx| poll_come(&from, &mut buffer, cx)).await;
-                let most = if self.is_paced() { Some(self.may_pass(PACED).await) } else { None };
+                let most = if self.is_paced() { Some(self.may_pass_in_bulk().await) } else { None };
                 if let Some(mut lent) = pipes.take() {
                     buffer = Vec::new();
                     let burst = self.splice(source, sink, &mut lent.pipe, most).await?;
@@ -197,6 +197,15 @@ impl Direction<'_> {
             // Boxed because most tunnels have no cap, and it would be room in each of them.
             Some(pace) => Box::pin(pace.take_and(want as u64, || clock.touch())).await as usize,
             None => want,
+        }
+    }
+
+    /// As much as may pass at once, for a pipe: a full piece is a sign that there may be more.
+    async fn may_pass_in_bulk(&mut self) -> usize {
+        let first = self.may_pass(PACED).await;
+        match &mut self.pace {
+            Some(pace) if first == PACED => first + pace.take_at_once((TURN - PACED) as u64) as usize,
+            _ => first,
         }
     }
 

@@ -243,6 +243,21 @@ impl Shaper {
         }
     }
 
+    /// How many of `want` bytes may pass at once, without waiting: more than a piece where nobody else waits.
+    pub fn take_at_once(&mut self, want: u64) -> u64 {
+        let (mut taken, mut cx) = (0, Context::from_waker(Waker::noop()));
+        while taken < want {
+            match self.poll_take(&mut cx, want - taken) {
+                Poll::Ready(bytes) => taken += bytes,
+                Poll::Pending => {
+                    self.cancel();
+                    break;
+                }
+            }
+        }
+        taken
+    }
+
     /// Leaves the line. What caps have given already is kept for a while.
     pub fn cancel(&mut self) {
         if self.is_waiting {

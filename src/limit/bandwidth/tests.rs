@@ -255,6 +255,22 @@ async fn what_did_not_pass_can_be_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_than_a_piece_is_taken_at_once_only_while_the_cap_has_it() {
+    let bandwidth = caps("{ total: 1Gbit/s }");
+    let (mut one, mut two) = (upload(&bandwidth, 1, 1), upload(&bandwidth, 1, 2));
+    assert_eq!(one.take_at_once(1 << 20), 1 << 20);
+    one.give_back(1 << 19);
+    let burst = one.take_at_once(1 << 30);
+    assert!((5_700_000..5_800_000 + bucket::MAX_PIECE).contains(&burst), "{burst}");
+    assert_eq!(one.take_at_once(1), 0);
+    // Who asked in vain stands in nobody's way.
+    near(send(two, 65_536, TEN).await, 1_250_000_000, 5);
+    two = upload(&bandwidth, 1, 3);
+    bandwidth.apply(&config("{}", "{}"));
+    assert_eq!(two.take_at_once(1 << 40), 1 << 40);
+}
+
+#[tokio::test(start_paused = true)]
 async fn datagrams_above_the_cap_are_refused_and_share_it_with_streams() {
     let bandwidth = caps("{ total: 10Mbit/s, per_client: 8Mbit/s }");
     let blast = |client: u8, every: Duration| {
