@@ -3,6 +3,7 @@
 mod connections;
 mod crowd;
 mod flood;
+mod overload;
 mod rates;
 mod sessions;
 mod turns;
