@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::{BindClient, UnknownSession},
+    limit::Guest,
     net::{
         forwarded::{self, Forwarded},
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
@@ -37,7 +38,7 @@ enum Next {
 pub(super) type Refused = Reason;
 
 /// Serves a connection to its end.
-pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr) {
+pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr, guest: Guest) {
     // The sessions whose client was told to keep this connection: one, if it is the real client.
     let mut keeps: Vec<Arc<Session>> = Vec::new();
     let mut first = true;
@@ -63,7 +64,7 @@ pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketA
             }
         };
         first = false;
-        match request(&door, airlock, head, client, &mut keeps).await {
+        match request(&door, airlock, head, (client, &guest), &mut keeps).await {
             Next::Again(back) => airlock = back,
             Next::Close(back, reason) => {
                 if let Some(back) = back {
@@ -103,7 +104,7 @@ async fn request(
     door: &Arc<Door>,
     mut airlock: Airlock,
     head: Head,
-    client: SocketAddr,
+    (client, guest): (SocketAddr, &Guest),
     keeps: &mut Vec<Arc<Session>>,
 ) -> Next {
     let host = head.field("host").unwrap_or_default();
@@ -117,6 +118,10 @@ async fn request(
         }
     };
     let operation = call.operation;
+    // Behind a front nobody was told apart when he came; the last places are for those who have a session.
+    if guest.is_in_reserve() && door.sessions.find(call.session).is_none() && !door.sessions.was_refused(call.session) {
+        return refuse(door, airlock, operation, Reason::TooManyConnections).await;
+    }
     let lacks_length = !call.fetches && head.content_length().is_none();
     let has_length = call.fetches && head.content_length().is_some_and(|n| n > 0);
     let unfit = if head.has_control() {

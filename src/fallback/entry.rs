@@ -32,6 +32,30 @@ pub struct Entry {
     rates: Rates,
     listeners: Mutex<HashMap<String, Arc<OfDoor>>>,
     upstreams: ArcSwap<HashMap<String, Arc<Upstream>>>,
+    waiting: Crowd,
+}
+
+/// Those who wait, and how many of them there may be. Who has his turn at once is none of them.
+#[derive(Debug)]
+struct Crowd {
+    now: AtomicU32,
+    max: AtomicU32,
+}
+
+impl Crowd {
+    fn new(max: u32) -> Crowd {
+        Crowd { now: AtomicU32::new(0), max: AtomicU32::new(max) }
+    }
+
+    fn enter(&self) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        let more = |now: u32| (now < max).then(|| now.saturating_add(1));
+        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn leave(&self) {
+        self.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What holds for one listener besides.
@@ -40,7 +64,7 @@ pub(super) struct OfDoor {
     pub(super) name: Arc<str>,
     terms: ArcSwap<Terms>,
     rates: Rates,
-    waiting: AtomicU32,
+    waiting: Crowd,
 }
 
 /// What a start finds.
@@ -49,7 +73,6 @@ pub(super) struct Terms {
     pub(super) maxima: OfListener,
     pub(super) when_full: WhenFull,
     pub(super) max_wait: Duration,
-    max_waiting: Option<u32>,
 }
 
 /// How often a client may start a session, and ask for anything else.
@@ -80,7 +103,15 @@ impl Entry {
             let (room, needs) = (room.clone(), needs.clone());
             move |freed: Freed| room.poke_where(|waiter| needs.met_by_session(waiter, &freed))
         });
-        Entry { sessions, room, needs, rates: Rates::new(), listeners: Mutex::default(), upstreams: ArcSwap::default() }
+        Entry {
+            sessions,
+            room,
+            needs,
+            rates: Rates::new(),
+            listeners: Mutex::default(),
+            upstreams: ArcSwap::default(),
+            waiting: Crowd::new(limits.max_waiting),
+        }
     }
 
     /// Counts the sessions of each client.
@@ -93,11 +124,13 @@ impl Entry {
         let (limits, now) = (&config.limits, Instant::now());
         self.sessions.set(Maxima::of_sessions(limits));
         self.room.set_max(places(limits));
+        self.waiting.max.store(limits.max_waiting, Ordering::Relaxed);
         self.rates.starts.set(limits.session_starts_per_client, now);
         self.rates.requests.set(limits.requests_per_client, now);
         for listener in config.listeners.iter().filter(|listener| listener.protocol.is_fallback()) {
             let door = self.door(&listener.name);
             door.terms.store(Arc::new(Terms::new(&listener.name, limits, &listener.limits)));
+            door.waiting.max.store(listener.limits.max_waiting.unwrap_or(u32::MAX), Ordering::Relaxed);
             door.rates.starts.set(listener.limits.session_starts_per_client, now);
             door.rates.requests.set(listener.limits.requests_per_client, now);
         }
@@ -136,6 +169,23 @@ impl Entry {
         self.rates.requests.check(&client, now).is_ok() && door.rates.requests.check(&client, now).is_ok()
     }
 
+    /// One more waits, if there is room for one; it must leave.
+    pub(super) fn enter(&self, door: &OfDoor) -> bool {
+        if !self.waiting.enter() {
+            return false;
+        }
+        let enters = door.waiting.enter();
+        if !enters {
+            self.waiting.leave();
+        }
+        enters
+    }
+
+    pub(super) fn leave(&self, door: &OfDoor) {
+        door.waiting.leave();
+        self.waiting.leave();
+    }
+
     /// The rates of starts that hold for a listener, each with its place in what is noted of a start.
     pub(super) fn start_rates<'a>(&'a self, door: &'a OfDoor) -> [&'a RateLimit<ClientKey>; 2] {
         [&self.rates.starts, &door.rates.starts]
@@ -146,8 +196,9 @@ impl Entry {
     }
 }
 
+/// Those who wait, and those whose turn is next; each has a connection.
 fn places(limits: &LimitsConfig) -> usize {
-    usize::try_from(limits.max_waiting).unwrap_or(usize::MAX)
+    usize::try_from(limits.max_waiting.saturating_add(limits.max_connections)).unwrap_or(usize::MAX)
 }
 
 impl Terms {
@@ -156,7 +207,6 @@ impl Terms {
             maxima: OfListener::sessions(name, own),
             when_full: own.when_full.unwrap_or(all.when_full),
             max_wait: own.max_wait.unwrap_or(all.max_wait),
-            max_waiting: own.max_waiting,
         }
     }
 }
@@ -168,22 +218,11 @@ impl OfDoor {
             name: name.into(),
             terms: ArcSwap::from_pointee(terms),
             rates: Rates::new(),
-            waiting: AtomicU32::new(0),
+            waiting: Crowd::new(u32::MAX),
         }
     }
 
     pub(super) fn terms(&self) -> Arc<Terms> {
         self.terms.load_full()
-    }
-
-    /// One more waits, if the listener has room for one; it must leave.
-    pub(super) fn enter(&self) -> bool {
-        let max = self.terms.load().max_waiting.unwrap_or(u32::MAX);
-        let more = |waiting: u32| (waiting < max).then(|| waiting.saturating_add(1));
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    pub(super) fn leave(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -106,6 +106,6 @@ impl Door {
         let _active = self.metrics.connection();
         let entered = self.entrance.enter(stream, peer, |client| guest.name(client)).await;
         let Some((transport, client)) = entered else { return };
-        connection::serve(self, Airlock::new(transport), client).await;
+        connection::serve(self, Airlock::new(transport), client, guest).await;
     }
 }

@@ -67,7 +67,8 @@ impl EngineStream {
     /// How many of `want` bytes of a body may pass.
     fn poll_pace(&mut self, direction: Direction, want: usize, cx: &mut Context<'_>) -> Poll<usize> {
         let polled = self.pace(direction).poll_take(cx, want as u64);
-        if polled.is_pending() {
+        // A client that sends nothing is not held up by us.
+        if polled.is_pending() && !(direction == Direction::Upload && self.loan.is_starved()) {
             self.exchange.hold_up();
         }
         polled.map(|bytes| bytes as usize)

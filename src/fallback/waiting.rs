@@ -10,7 +10,7 @@ use tokio::time;
 
 use super::{
     Door,
-    entry::{OfDoor, Terms},
+    entry::Terms,
     needs::{Need, Waiter},
     session::Session,
 };
@@ -66,17 +66,12 @@ pub(super) async fn admit(
     let terms = door.own.terms();
     let client = ClientKey::from(session.client());
     let start = Start { door, session, client, user: session.user().map(Arc::from), passed: [false; 2] };
-    match terms.when_full {
-        WhenFull::Refuse => start.at_once(&terms),
-        WhenFull::Wait => start.in_turn(airlock, &terms, can_wait).await,
-    }
+    // One that is not to wait has its turn like all others, so that it overtakes nobody.
+    let can_wait = can_wait && terms.when_full == WhenFull::Wait;
+    start.in_turn(airlock, &terms, can_wait).await
 }
 
 impl Start<'_> {
-    fn at_once(mut self, terms: &Terms) -> Result<(), Reason> {
-        self.attempt(terms).map_err(|lacks| lacks.reason)
-    }
-
     async fn in_turn(mut self, airlock: &mut Airlock, terms: &Terms, can_wait: bool) -> Result<(), Reason> {
         let (door, begin) = (self.door, Instant::now());
         let waiter = Waiter { listener: door.own.name.clone(), client: self.client };
@@ -114,10 +109,11 @@ impl Start<'_> {
                 }
                 Err(lacks) => lacks,
             };
-            known.set(lacks.need);
-            turn.unserved(lacks.unserved);
+            let Lacks { reason, need, unserved } = lacks;
+            known.set(need);
+            turn.unserved(unserved);
             if !can_wait {
-                return Err(Reason::WaitTooLong);
+                return Err(if terms.when_full == WhenFull::Refuse { reason } else { Reason::WaitTooLong });
             }
             if !may_stay {
                 return Err(Reason::WaitingRoomFull);
@@ -171,7 +167,7 @@ impl Start<'_> {
 impl<'a> Start<'a> {
     /// From now on it is seen to wait, if its listener has room for one that does.
     fn wait(&self, since: Instant) -> Result<Waiting<'a>, Reason> {
-        if !self.door.own.enter() {
+        if !self.door.entry.enter(&self.door.own) {
             return Err(Reason::WaitingRoomFull);
         }
         let _active = self.door.metrics.waiting();
@@ -181,8 +177,7 @@ impl<'a> Start<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let own: &OfDoor = &self.door.own;
-        own.leave();
+        self.door.entry.leave(&self.door.own);
         let waited = self.since.elapsed();
         self.door.metrics.waited(waited);
         self.session.has_waited(waited);

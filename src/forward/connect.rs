@@ -60,7 +60,7 @@ pub(super) async fn connect(door: Arc<Door>, mut airlock: Airlock, head: Head, c
 }
 
 /// What a tunnel holds as long as it stands.
-type Held = (TunnelPermit, ActiveGuard, Connected, Leaving);
+type Held = (Option<TunnelPermit>, ActiveGuard, Connected, Leaving);
 
 type Prepared = (TcpStream, Bytes, Held);
 
@@ -77,7 +77,12 @@ async fn prepare(door: &Door, head: &Head, story: &mut Story) -> Result<Prepared
     }
     door.admit(story, &target)?;
     let permit = door.shared.tunnels.try_acquire(&door.of_listener, story.client.ip().into());
-    let permit = permit.map_err(|full| Refused::new(TunnelLimit::reason(full)))?;
+    let permit = match permit {
+        Ok(permit) => Some(permit),
+        // A fallback session is one tunnel after the other; a limit must not end it between two of them.
+        Err(_) if door.recent.resumes(story.client.ip(), &target, story.begin) => None,
+        Err(full) => return Err(Refused::new(TunnelLimit::reason(full))),
+    };
     let connected = door.recent.begin(story.client.ip(), &target);
     let mut reached = door.reach(&target, story).await.map_err(|error| Refused::because(error.reason(), error))?;
     let from_target = match reached.parent {

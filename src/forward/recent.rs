@@ -84,6 +84,14 @@ impl Recent {
         pair.is_some_and(|(live, last)| *live > 0 || was(last))
     }
 
+    /// Whether the client was connected to the target just now, and is not: what comes next may be of the same session.
+    pub(super) fn resumes(&self, client: IpAddr, target: &Target, now: Instant) -> bool {
+        let pairs = self.lock();
+        let pair = pairs.of.peek(&(client, target.clone()));
+        let was = |last: Instant| now.saturating_duration_since(last) < PAUSE;
+        pair.is_some_and(|(live, last)| *live == 0 && last.is_some_and(was))
+    }
+
     fn is_quiet(&self, now: Instant) -> bool {
         let pairs = self.lock();
         pairs.live == 0 && pairs.last.is_none_or(|last| now.saturating_duration_since(last) >= PAUSE)
@@ -142,6 +150,7 @@ mod tests {
         drop(held);
         let ended = Instant::now();
         assert!(recent.knows(client, &one, ended) && !recent.is_quiet(ended));
+        assert!(recent.resumes(client, &one, ended) && !recent.resumes(client, &one, ended + PAUSE));
         assert!(!recent.knows(client, &one, ended + PAUSE) && recent.is_quiet(ended + PAUSE));
     }
 

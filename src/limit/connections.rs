@@ -78,6 +78,14 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
+    pub(super) fn is_in_reserve(&self, listener: &OfListener) -> bool {
+        if self.is_named {
+            return false;
+        }
+        let open = Claims::default().of_all_with(**self.limit.maxima.load(), listener, open_to_strangers);
+        open.exceeded_in(&self.limit.permits).is_some()
+    }
+
     /// Says whose connection it is, once that is known; refused, it counts for nobody in particular. Once named it stays so.
     pub fn name(&mut self, listener: &OfListener, who: Connecting) -> Result<(), Full> {
         if self.is_named {
@@ -95,15 +103,25 @@ impl ConnectionPermit {
 }
 
 fn of_client(who: Connecting, maxima: Maxima, listener: &OfListener) -> Claims {
-    Claims::default().of_client_with(who.client, maxima, listener, |max| max.saturating_add(who.live_sessions))
+    Claims::default().of_client_with(who.client, maxima, listener, |max| {
+        max.saturating_add(who.live_sessions.saturating_mul(OF_A_SESSION))
+    })
 }
+
+/// What a session may have beyond its client's maximum: the connection of a request, and that of the one before it, which
+/// may still be closing.
+const OF_A_SESSION: u32 = 2;
 
 /// How many of `max` places are open to a client: all if it has a session, else all but a tenth and at least one.
 fn open_to(max: u32, who: Connecting) -> u32 {
     match who.live_sessions {
-        0 => max.saturating_sub((max / 10).max(1)).max(1),
+        0 => open_to_strangers(max),
         _ => max,
     }
+}
+
+fn open_to_strangers(max: u32) -> u32 {
+    max.saturating_sub((max / 10).max(1)).max(1)
 }
 
 #[cfg(test)]
@@ -149,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn each_session_allows_its_client_one_connection_more() {
+    fn each_session_allows_its_client_two_connections_more() {
         let limit = ConnectionLimit::new(maxima(100, 3));
         let held = take(&limit, 5, client(1, 0));
         assert_eq!(ok(&held), 3);
         assert_eq!(held.last().unwrap().as_ref().unwrap_err(), &Full::Client);
         let more = take(&limit, 5, client(1, 2));
-        assert_eq!(ok(&more), 2);
+        assert_eq!(ok(&more), 4);
         assert_eq!(ok(&take(&limit, 5, client(2, 0))), 3, "another client has its own");
     }
 

@@ -45,6 +45,13 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Whether it is a front's connection, nobody's in particular, and has one of the places that are for clients with a
+    /// session.
+    #[must_use]
+    pub fn is_in_reserve(&self) -> bool {
+        self.permit.is_in_reserve(&self.listener)
+    }
+
     /// Says who is behind the front that connected; does nothing where that was known from the beginning.
     ///
     /// # Errors
@@ -73,6 +80,6 @@ mod tests {
         let mut second = places.admit(&listener, None).unwrap();
         assert_eq!(second.name(one), Err(Reason::TooManyConnectionsPerClient));
         let _session = places.sessions.try_acquire(&listener, one.into(), None).unwrap();
-        assert_eq!(second.name(one), Ok(()), "a session more is a connection more");
+        assert_eq!(second.name(one), Ok(()), "who has a session may have more connections");
     }
 }

@@ -76,6 +76,11 @@ impl Loan {
 }
 
 impl Lent {
+    /// Whether the last time more of the body was asked for, the client had sent none.
+    pub fn is_starved(&self) -> bool {
+        lock(&self.shared).as_ref().is_some_and(|airlock| airlock.starved)
+    }
+
     /// Whether what is read next is of the request's body.
     pub fn is_at_body(&self) -> bool {
         self.head.is_empty() && lock(&self.shared).as_ref().is_some_and(|airlock| airlock.body.left() > 0)

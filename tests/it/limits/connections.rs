@@ -24,7 +24,7 @@ async fn closed(sandbox: &Sandbox, from: [u8; 4], listener: &str, word: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_has_its_own_maximum_and_one_connection_more_for_each_session() {
+async fn a_client_has_its_own_maximum_and_two_connections_more_for_each_session() {
     let maximum = "max_connections_per_client: 2";
     for plan in [limited(maximum), limited("when_full: wait").listener(&format!("limits: {{{maximum}}}"))] {
         let sandbox = plan.start().await;
@@ -34,10 +34,10 @@ async fn a_client_has_its_own_maximum_and_one_connection_more_for_each_session()
         let _other = open(B, host).await;
         let id = crate::support::uuid();
         assert_eq!(first.ask(&crate::support::wire::start(host, &id, &super::body(&id, "ann"))).await.status, 200);
-        let third = open(A, host).await;
+        let more = (open(A, host).await, open(A, host).await);
         closed(&sandbox, A, "plain", "too_many_connections_per_client").await;
         assert_eq!(first.ask(&crate::support::wire::end(host, &id, "DONE")).await.status, 200);
-        drop(third);
+        drop(more);
         sandbox.until("three are left", |m| m.sum("connections_active", &[("listener", "plain")]) == 3.0).await;
         closed(&sandbox, A, "plain", "too_many_connections_per_client").await;
         drop(second);
@@ -108,6 +108,22 @@ async fn who_comes_through_a_front_is_counted_by_the_name_that_it_gives() {
     // A front that names its clients in the head of each request stands for all of them.
     sandbox.gateway.reload(sandbox.config(|y| y.replace(", proxy_protocol: accept", ""))).await.unwrap();
     let _many = [open(A, host).await, open(A, host).await, open(A, host).await];
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_behind_a_front_leave_the_last_places_to_those_who_have_a_session() {
+    let sandbox = limited("max_connections: 5").listener("trusted_proxies: ['127.0.0.2']").start().await;
+    let host = sandbox.address("plain").await;
+    let (reply, mut session) = begin(A, host).await;
+    assert_eq!(reply.status, 200);
+    let _many = [open(A, host).await, open(A, host).await, open(A, host).await];
+    let mut fresh = super::ask(A, host).await;
+    let (reply, _) = fresh.answer().await;
+    assert_eq!((reply.status, reply.word()), (503, "too_many_connections"));
+    drop(fresh);
+    sandbox.until("one place is free", |m| m.sum("connections_active", &[]) <= 4.0).await;
+    session.wire = Wire::from(A, host).await;
+    assert_eq!(session.put().await, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -192,3 +192,38 @@ async fn who_waits_on_a_listener_that_a_reload_takes_away_is_refused_at_once() {
     assert_eq!((reply.status, reply.word()), (503, "draining"));
     assert_eq!((first.put().await, first.end().await), (201, 200));
 }
+
+/// A listener that does not let wait stands in the same line, if only for its one try.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_wait_overtakes_nobody_who_does() {
+    let other = "{name: hasty, protocol: http, address: '127.0.0.1:0', upstream: u, limits: {when_full: refuse}}";
+    let sandbox = limited("max_sessions: 1").listeners(other).start().await;
+    let (host, hasty) = (sandbox.address("plain").await, sandbox.address("hasty").await);
+    let (reply, mut first) = begin(A, host).await;
+    assert_eq!(reply.status, 200);
+    let (reply, _) = begin(C, hasty).await;
+    assert_eq!((reply.status, reply.word()), (503, "too_many_sessions"), "nobody waits yet");
+    let second = ask(B, host).await.later();
+    waiting(&sandbox, 1).await;
+    let hurried = ask(C, hasty).await.later();
+    assert_eq!(first.end().await, 200);
+    let (reply, mut second) = second.await.unwrap();
+    assert_eq!(reply.status, 200, "who waited is next");
+    let (reply, _) = hurried.await.unwrap();
+    assert_eq!(reply.status, 503);
+    assert_eq!(second.end().await, 200);
+    assert_eq!(begin(C, hasty).await.0.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tries_at_the_same_moment_is_not_one_who_waits() {
+    let sandbox = limited("max_waiting: 1").start().await;
+    let host = sandbox.address("plain").await;
+    let mut all = Vec::new();
+    for n in 2..30 {
+        all.push(ask([127, 0, 0, n], host).await.later());
+    }
+    for one in all {
+        assert_eq!(one.await.unwrap().0.status, 200);
+    }
+}
