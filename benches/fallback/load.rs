@@ -148,18 +148,24 @@ impl Link {
 pub(crate) struct Session {
     id: String,
     host: String,
+    scheme: &'static str,
 }
 
 impl Session {
     /// A session with an id of its own at a proxy; nothing is sent yet.
     pub(crate) fn new(address: SocketAddr) -> Session {
-        Session { id: Uuid::new_v4().to_string(), host: address.to_string() }
+        Session { id: Uuid::new_v4().to_string(), host: address.to_string(), scheme: "https" }
+    }
+
+    /// The same without TLS.
+    pub(crate) fn plain(address: SocketAddr) -> Session {
+        Session { scheme: "http", ..Session::new(address) }
     }
 
     fn head(&self, method: &str, operation: &str, fields: &str) -> String {
-        let (id, host) = (&self.id, &self.host);
+        let (id, host, scheme) = (&self.id, &self.host, self.scheme);
         format!(
-            "{method} https://{host}/aspera/https/{id}/{operation}/{}.ashttp HTTP/1.1\r\n\
+            "{method} {scheme}://{host}/aspera/{scheme}/{id}/{operation}/{}.ashttp HTTP/1.1\r\n\
              User-Agent: Aspera FASP HTTP Client\r\nHost: {host}\r\n{fields}\r\n",
             Uuid::new_v4()
         )
@@ -167,6 +173,14 @@ impl Session {
 
     /// Starts the session on a connection; `source` makes it a download of that file.
     pub(crate) fn start(&self, link: &mut Link, source: Option<&str>) {
+        let (head, body) = self.start_request(source);
+        link.send(head.as_bytes());
+        link.send(body.as_bytes());
+        link.answer(200);
+    }
+
+    /// What starts the session: head and body.
+    pub(crate) fn start_request(&self, source: Option<&str>) -> (String, String) {
         let operation = if source.is_some() { "get" } else { "put" };
         let body = format!(
             "<session>\n\n  <id>{}</id>\n  <operation>{operation}</operation>\n\n  <token>{TOKEN}</token>\n\n  \
@@ -178,9 +192,7 @@ impl Session {
             "Content-Length: {}\r\nKeep-Alive: 300\r\nConnection: keep-alive\r\nx-session-protocol-version: 1\r\n",
             body.len()
         );
-        link.send(self.head("POST", "session_start/OOB", &fields).as_bytes());
-        link.send(body.as_bytes());
-        link.answer(200);
+        (self.head("POST", "session_start/OOB", &fields), body)
     }
 
     /// The head of an upload of `length` bytes.
@@ -209,17 +221,27 @@ impl Session {
 
     /// Downloads the file that the start named.
     pub(crate) fn get(&self, link: &mut Link, name: &str) -> u64 {
-        let fields = "x-get-file-index: 0\r\nx-client-supports: ;start-override;\r\n";
-        link.send(self.head("GET", &format!("file/{name}"), fields).as_bytes());
+        link.send(self.get_head(name).as_bytes());
         link.answer(200)
+    }
+
+    /// The head of that download.
+    pub(crate) fn get_head(&self, name: &str) -> String {
+        self.head("GET", &format!("file/{name}"), "x-get-file-index: 0\r\nx-client-supports: ;start-override;\r\n")
     }
 
     /// Ends the session.
     pub(crate) fn end(&self, link: &mut Link) {
-        let body = "<session>\n\n  <reason>DONE</reason>\n  <code>0</code>\n</session>\n";
-        link.send(self.head("POST", "session_end/OOB", &format!("Content-Length: {}\r\n", body.len())).as_bytes());
+        let (head, body) = self.end_request();
+        link.send(head.as_bytes());
         link.send(body.as_bytes());
         link.answer(200);
+    }
+
+    /// What ends the session: head and body.
+    pub(crate) fn end_request(&self) -> (String, &'static str) {
+        let body = "<session>\n\n  <reason>DONE</reason>\n  <code>0</code>\n</session>\n";
+        (self.head("POST", "session_end/OOB", &format!("Content-Length: {}\r\n", body.len())), body)
     }
 }
 

@@ -9,6 +9,7 @@ mod common;
 
 mod ascp;
 mod bulk;
+mod caps;
 mod delay;
 mod load;
 mod memory;
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Measures the fallback door beside HAProxy and nginx; needs both, taskset, and two processors. The cases are ascp,
-/// bulk, connect, delay, keepalive and memory; a line of one is such as `bulk-put-tls12-c1`.
+/// bulk, caps, connect, delay, keepalive and memory; a line of one is such as `bulk-put-tls12-c1`.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(flatten)]
@@ -38,6 +39,7 @@ const CASES: &[Case<Stage>] = &[
     ("connect", small::connect),
     ("keepalive", small::keepalive),
     ("memory", memory::run),
+    ("caps", caps::run),
 ];
 
 fn main() {

@@ -1,9 +1,11 @@
 //! The proxies that are compared, as processes on a processor of their own.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::{
@@ -45,7 +47,11 @@ impl Peer {
         let command = match kind {
             Kind::Fallgate { program, persistence } => {
                 let text = fallgate(stage.dir(), rsa, p256, node, persistence);
-                vec![program.into(), "run".into(), "--config".into(), written(&dir, "fallgate.yaml", &text)]
+                let mut config = written(&dir, "fallgate.yaml", &(text.clone() + LIMITS));
+                if !takes(program, &config) {
+                    config = written(&dir, "fallgate.yaml", &text);
+                }
+                vec![program.into(), "run".into(), "--config".into(), config]
             }
             Kind::Haproxy => {
                 let config = written(&dir, "haproxy.cfg", &haproxy(stage.dir(), rsa, p256, node));
@@ -95,6 +101,16 @@ pub(crate) fn all(options: &Options, stage: &Stage, node: SocketAddr) -> Vec<Pee
     kinds.iter().map(|(name, kind)| Peer::start(name, kind, stage, node)).collect()
 }
 
+/// The load is one client.
+const LIMITS: &str =
+    "limits: { max_connections_per_client: off, max_sessions_per_client: off, session_starts_per_client: off }\n";
+
+/// Whether a build knows all keys of a config; one of before there were limits does not.
+fn takes(program: &Path, config: &OsStr) -> bool {
+    let checked = Command::new(program).args(["check".as_ref(), "--config".as_ref(), config]).output();
+    checked.expect("a program").status.success()
+}
+
 fn fallgate(certs: &Path, rsa: SocketAddr, p256: SocketAddr, node: SocketAddr, persistence: &str) -> String {
     let certs = certs.display();
     let listener = |name: &str, address: SocketAddr| {
@@ -106,7 +122,6 @@ fn fallgate(certs: &Path, rsa: SocketAddr, p256: SocketAddr, node: SocketAddr, p
     };
     format!(
         "version: 1\nlisteners:\n{}{}upstreams:\n  - name: u\n    nodes: [{{ name: n, host: {}, ports: {{ http: {} }} }}]\n\
-         limits: {{ max_connections_per_client: off, max_sessions_per_client: off, session_starts_per_client: off }}\n\
          access_log: {{ path: 'off' }}\nadmin: {{ address: 'off' }}\nlog: {{ level: warn }}\n",
         listener("rsa", rsa),
         listener("p256", p256),
