@@ -4,7 +4,10 @@
 //! refused start it shows the text that belongs to the number in `x-real-mgmt-error`, while a bare
 //! 503 would send its user to look at port and firewall (docs/protocol.md, "Answers").
 
-use crate::telemetry::{Operation, Reason};
+use crate::{
+    net::http1::phrase,
+    telemetry::{Operation, Reason},
+};
 
 /// An answer before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,22 +85,6 @@ pub(super) fn refusal(reason: Reason, operation: Operation, close: bool) -> Vec<
 
 /// The answer to a session_end whose start was refused: it always comes, and nothing is left to do.
 pub(super) const END_OF_REFUSED: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
-
-fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Internal Server Error",
-    }
-}
 
 #[cfg(test)]
 mod tests {

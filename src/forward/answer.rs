@@ -4,7 +4,7 @@
 //! client reads none (docs/protocol.md, "Answers"); of a refused session_start it shows the text that belongs to the
 //! number in `x-real-mgmt-error`, where there is one that fits better than that of the status.
 
-use crate::telemetry::Reason;
+use crate::{net::http1::phrase, telemetry::Reason};
 
 /// The answer to a CONNECT. The transfer client takes nothing but 200, without a body (docs/protocol.md, "Forward
 /// proxies").
@@ -75,20 +75,6 @@ pub(super) fn refusal(reason: Reason, asked: Asked, close: bool) -> Vec<u8> {
     text.push_str(if close { "Connection: close\r\n" } else { "Connection: keep-alive\r\n" });
     text.push_str("Content-Length: 0\r\n\r\n");
     text.into_bytes()
-}
-
-fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Internal Server Error",
-    }
 }
 
 #[cfg(test)]

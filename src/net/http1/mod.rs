@@ -7,6 +7,7 @@ mod chunked;
 mod fields;
 mod head;
 mod lent;
+mod phrase;
 mod polled;
 
 pub use airlock::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, HeadError, Waits};
@@ -14,3 +15,4 @@ pub use answer::{AnswerHead, AnswerProblem, BodyFraming, MAX_ANSWER_FIELDS, MAX_
 pub use chunked::{ChunkProblem, Chunked, MAX_EXTENSION, MAX_TRAILERS};
 pub use head::{Grammar, Head, HeadProblem, MAX_FIELDS, MAX_HEAD};
 pub use lent::{Lent, Loan};
+pub use phrase::phrase;
