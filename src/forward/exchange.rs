@@ -1,7 +1,8 @@
 //! One request and its answer, byte for byte: what the target says is read as far as its framing and no further.
 //!
-//! What is over a cap on bandwidth waits, and so does what comes behind it. Both directions run at once, each from one socket to the other through one piece of memory: a client that does not
-//! read stops the target, and the other way round. An answer may come before the request is whole; interim answers pass.
+//! Both directions run at once, each from one socket to the other through one piece of memory: a client that does not
+//! read stops the target, and the other way round. What is over a cap on bandwidth waits, and so does what comes behind
+//! it. An answer may come before the request is whole; interim answers pass.
 
 mod answer;
 mod kept;

@@ -3,7 +3,8 @@
 //! A stream is under the caps of its session, its client, its node, its listener and of all, as far as there are any. Streams
 //! under the same cap that all have much to send get equal shares of it. A cap lets pass 50 ms of its rate, and at least
 //! 4 KiB, at once after a pause; what it gives a stream in one turn is 20 ms of the rate, from 1500 bytes to 64 KiB, and less
-//! where many wait, so that each is served about twice a second however slow it goes.
+//! where many wait, so that each stream is served about twice a second however slow it goes. A datagram is never divided: hundreds of
+//! flows of large ones under a small cap make that longer.
 
 mod bucket;
 mod shaper;

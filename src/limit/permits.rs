@@ -125,7 +125,8 @@ impl<K: Hash + Eq + Clone> Permit<K> {
         Ok(())
     }
 
-    /// Gives it back as if it had never been taken: nobody is told, for nobody was refused because of it who could wait.
+    /// Gives it back as if it had never been taken: nobody is told. Only for who has the turn in a waiting
+    /// room: nobody else who could wait was refused because of it.
     pub fn undo(mut self) {
         let keys = std::mem::take(&mut self.keys);
         self.permits.0.free(&keys);

@@ -72,11 +72,6 @@ impl<K: Hash + Eq + Clone> WaitingRoom<K> {
         self.lock().poke_all();
     }
 
-    /// `client` freed something, such as a permit: it may try once more, and so may all who do not stand aside.
-    pub fn poke_client(&self, client: &K) {
-        self.lock().poke(|other| other == client);
-    }
-
     /// Something was freed that these clients may need: they may try once more, and so may all who do not stand aside.
     pub fn poke_where(&self, may_need: impl Fn(&K) -> bool) {
         self.lock().poke(may_need);

@@ -35,7 +35,7 @@ impl Scene {
             move |keys: &[Of]| {
                 for key in keys {
                     if let Of::Client(client) = key {
-                        room.poke_client(client);
+                        room.poke_where(|other| other == client);
                     }
                 }
             }
@@ -244,7 +244,7 @@ async fn what_is_freed_during_a_try_is_not_missed() {
         let turn = place.turn(far()).await.unwrap();
         match poke {
             None => room.poke(),
-            Some(client) => room.poke_client(&client),
+            Some(client) => room.poke_where(|other| *other == client),
         }
         turn.unserved(if poke.is_none() { Unserved::Nobody } else { Unserved::Client });
     }

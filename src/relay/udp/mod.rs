@@ -2,7 +2,7 @@
 //!
 //! `listener` holds the sockets and threads of an address; a thread is a `worker`, which owns a socket, its flows
 //! (`table`, a pure core) and their sockets to the nodes (`flow`), and shares neither lock nor memory with the others
-//! while datagrams move. `gate` says who is let in and where to.
+//! while datagrams move, save the caps on bandwidth where there are any. `gate` says who is let in and where to.
 
 mod flow;
 mod gate;

@@ -2,7 +2,8 @@
 //!
 //! What costs is the kernel's work for each send. So a receive takes up to 32 messages, those of one flow are put
 //! together, and a run of equal datagrams goes out in one segmented send; a kernel that received them joined hands them
-//! over joined already. Nothing is allocated and no lock is taken for a datagram of a known flow.
+//! over joined already. Nothing is allocated and no lock is taken for a datagram of a known flow, unless a
+//! cap on bandwidth holds for it: those are shared.
 
 use std::{
     io,
