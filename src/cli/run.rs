@@ -46,7 +46,7 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
             return FAILED;
         }
     };
-    let gateway = match Gateway::start(config, Some(level)).await {
+    let gateway = match Gateway::start_from(Some(path.to_owned()), config, Some(level)).await {
         Ok(gateway) => gateway,
         Err(error) => {
             complain(&error);
@@ -61,9 +61,10 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
     }
     loop {
         tokio::select! {
-            _ = signals.reload.recv() => reload(&gateway, path).await,
+            _ = signals.reload.recv() => reload(&gateway).await,
             _ = signals.reopen.recv() => gateway.reopen_logs(),
             () = signals.stop.recv() => break,
+            () = gateway.asked_to_stop() => break,
         }
     }
     tracing::info!(sessions = gateway.sessions(), "Draining.");
@@ -81,23 +82,9 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
     OK
 }
 
-async fn reload(gateway: &Gateway, path: &Path) {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            gateway.note_rejected_reload();
-            tracing::error!(%error, "The new config is rejected; nothing has changed.");
-            return;
-        }
-    };
-    match gateway.reload(config).await {
-        Ok(kept) if kept.is_empty() => tracing::info!("The new config is applied."),
-        Ok(kept) => tracing::warn!(
-            restart_needed_for = kept.join(", "),
-            "The new config is applied but for what needs a restart."
-        ),
-        Err(error) => tracing::error!(%error, "The new config is rejected; nothing has changed."),
-    }
+async fn reload(gateway: &Gateway) {
+    // What came of it is in the log.
+    let _ = gateway.reload_file().await;
 }
 
 struct Signals {

@@ -10,6 +10,7 @@
 
 mod address;
 mod bandwidth;
+mod change;
 mod env;
 mod error;
 mod format;
@@ -149,6 +150,7 @@ impl Config {
             policy.resolve(base);
         }
         self.access_log.resolve(base);
+        self.admin.resolve(base);
     }
 }
 

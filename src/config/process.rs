@@ -1,7 +1,7 @@
 //! The small sections that hold for the whole process: `timeouts`, `access_log`, `log` and `admin`.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -137,10 +137,20 @@ pub struct AdminConfig {
     #[serde(with = "leaf::address_or_off")]
     #[schemars(schema_with = "leaf::address_or_off::schema")]
     pub address: Option<SocketAddr>,
+    /// The token without which nobody may command, nor read from another host: a file with one line of 16 to 1024 visible ASCII characters; default `null`, there is none.
+    #[schemars(schema_with = "leaf::optional_file")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl AdminConfig {
+    /// Makes a relative file name relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path) {
+        self.token_file.iter_mut().for_each(|file| *file = base.join(&*file));
+    }
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))) }
+        Self { address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9180))), token_file: None }
     }
 }

@@ -34,7 +34,16 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// What the admin door goes by in metrics and on its page.
+const ADMIN: &str = "admin";
+
 fn listener(config: &Config, listener: &ListenerConfig, path: &str, problems: &mut Vec<Problem>) {
+    if listener.name == ADMIN {
+        problems.push(
+            Problem::new(format!("{path}.name"), "metrics have this name for the admin door")
+                .hint("give the listener another name".to_owned()),
+        );
+    }
     leads_to(config, listener, path, problems);
     let place = format!("{path}.tls");
     match (listener.protocol, &listener.tls) {

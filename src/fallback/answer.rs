@@ -24,6 +24,8 @@ const PERMISSIONS: u8 = 5;
 const INTERNAL: u8 = 11;
 /// "Authentication failure".
 const AUTHENTICATION: u8 = 19;
+/// "Cancelled by user".
+const CANCELLED: u8 = 28;
 /// "Authorization failure".
 const AUTHORIZATION: u8 = 37;
 /// "Peer aborted session".
@@ -56,14 +58,14 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         NodeBadName => (502, OUTSIDE_DOCROOT),
         NodeUnreachable | NodeBadAnswer | NodeLost | NodeBadStart | NodeIgnoredRange => (502, PEER_ABORTED),
         Stalled => (504, STALLED),
+        Cancelled => (403, CANCELLED),
         TlsHandshake | TlsTimeout | ProxyProtocol | ClientLost | Internal => (500, INTERNAL),
         // Of control connections, which have no answers.
         NodeSilent | NodeNotSsh => (500, INTERNAL),
-        // Of forward proxies, which have their own.
+        // Of the admin door and of forward proxies, which have their own.
         BadTarget | ClientNotAllowed | AuthRequired | AuthFailed | AuthBusy | PolicyDenied | PrivateAddress
-        | DnsFailed | ProxyLoop | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed => {
-            (500, INTERNAL)
-        }
+        | DnsFailed | ProxyLoop | ConnectRefused | ConnectTimeout | ConnectFailed | TooManyTunnels | ParentFailed
+        | ForeignHost | ForeignOrigin | TooManyStreams => (500, INTERNAL),
     };
     Answer { status, management_error: (operation == Operation::Start).then_some(number) }
 }

@@ -1,6 +1,6 @@
 //! The life of one client connection: head, grammar, session, node, answer, and again.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use super::{
     Door, answer, body,
@@ -53,6 +53,7 @@ pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketA
         let head = tokio::select! {
             biased;
             head = airlock.next_head(waits) => head,
+            () = one_cancelled(&keeps), if !keeps.is_empty() => break (Outcome::Cancelled, Some(Reason::Cancelled)),
             () = door.drain.cancelled(), if keeps.is_empty() && !first => return airlock.close().await,
         };
         let head = match head {
@@ -172,6 +173,9 @@ async fn follow(
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
             return Ok(Prepared::EndOfRefused);
         }
+        if door.sessions.was_cancelled(call.session) {
+            return Err(Reason::Cancelled);
+        }
         if door.admission.unknown_session == UnknownSession::Refuse {
             return Err(door.outside(forwarded.client, Reason::UnknownSession));
         }
@@ -186,7 +190,10 @@ async fn follow(
     }
     let node = session.node().ok_or(Reason::UnknownSession)?;
     match call.operation {
-        Operation::File => session.set_current_file(grammar::readable(&call.name)),
+        Operation::File => {
+            let size = head.content_length().filter(|_| !call.fetches);
+            session.set_current_file(&grammar::readable(&call.name), size);
+        }
         Operation::End => {
             airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| start::broken_off(&e))?;
             session.set_end(body::end(airlock.taken_in()));
@@ -203,13 +210,16 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     let stalled = tokio::select! {
         () = door.engine.carry(lent, exchange.clone()) => false,
         () = watch::watch(&door.timeouts, door.slow_node_notice, &loan, &exchange) => true,
+        () = cancelled(&exchange) => false,
     };
     let airlock = loan.take_back();
     // A body that the node did not read to its end would stand before the next head.
     let node_conn = exchange.take_node_conn().filter(|_| airlock.as_ref().is_some_and(|a| a.body_left() == 0));
     let mut fate = exchange.fate();
     let operation = exchange.call.operation;
-    if stalled {
+    if exchange.session.as_ref().is_some_and(|session| session.is_cancelled()) && !fate.whole {
+        fate.failure = Some((Reason::Cancelled, "an operator ended the session".into()));
+    } else if stalled {
         fate.failure = Some((Reason::Stalled, "nothing moved for body_idle".into()));
     } else if !fate.whole && fate.failure.is_none() {
         fate.failure = Some((Reason::Internal, "the engine ended without a word".into()));
@@ -262,8 +272,28 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
     }
 }
 
+/// Waits until an operator ends one of the sessions.
+async fn one_cancelled(sessions: &[Arc<Session>]) {
+    let mut all: Vec<_> = sessions.iter().map(|session| Box::pin(session.cancelled())).collect();
+    poll_fn(
+        |cx| if all.iter_mut().any(|one| one.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending },
+    )
+    .await;
+}
+
+/// Waits until an operator ends the session that it is part of.
+async fn cancelled(exchange: &Exchange) {
+    match &exchange.session {
+        Some(session) => session.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What an exchange means for its session.
 fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super::exchange::Fate) {
+    if session.is_cancelled() {
+        return;
+    }
     match exchange.call.operation {
         Operation::Start => {
             let accepted = fate.whole && matches!(fate.status, 200 | 201) && !fate.node_refused;

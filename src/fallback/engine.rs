@@ -296,6 +296,8 @@ impl ProxyHttp for Carrier {
                 ctx.passes_body = passes_body;
                 if passes_body {
                     exchange.body_begins();
+                    exchange
+                        .note_size(answer.headers.get("content-length").and_then(|v| v.to_str().ok()?.parse().ok()));
                 }
                 Ok(())
             }

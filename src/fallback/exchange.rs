@@ -201,6 +201,13 @@ impl Exchange {
         self.held_up.swap(false, Relaxed)
     }
 
+    /// Notes how much of the file comes, where the node said so.
+    pub(super) fn note_size(&self, size: Option<u64>) {
+        if let Some((session, size)) = self.session.as_ref().zip(size) {
+            session.set_current_size(size);
+        }
+    }
+
     /// Counts body bytes for the session.
     pub(super) fn moved(&self, direction: Direction, n: usize) {
         if let Some(session) = &self.session {

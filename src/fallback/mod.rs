@@ -96,6 +96,11 @@ impl Door {
         self.entrance.show_certificates(metrics);
     }
 
+    /// The first name of each of its certificates, and when it ends, in Unix seconds.
+    pub fn certificates(&self) -> Vec<(String, i64)> {
+        self.entrance.certificates()
+    }
+
     /// The listener's series.
     pub fn metrics(&self) -> &ListenerMetrics {
         &self.metrics

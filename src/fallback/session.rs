@@ -12,13 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
     limit::SessionPermit,
-    telemetry::{ActiveGuard, Direction, Finding, ListenerMetrics, Outcome, Reason, Record},
+    telemetry::{
+        About, ActiveGuard, Direction, Finding, Kind, ListenerMetrics, Live, Outcome, Posted, Reason, Record, Stage,
+    },
     upstream::{Lease, Node, Upstream, Wish},
 };
 
@@ -47,8 +49,10 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Session {
     opening: Opening,
-    label: String,
-    started: Instant,
+    /// What is shown of it while it lives; it counts bytes and files.
+    transfer: Posted,
+    /// An operator ends it.
+    cancel: CancellationToken,
     permit: Mutex<Option<SessionPermit>>,
     lease: Mutex<Option<Lease>>,
     /// Stays known when the lease is given back.
@@ -56,17 +60,12 @@ pub struct Session {
     /// The node's connection between two requests, where the node keeps one.
     node_conn: Mutex<Option<NodeConn>>,
     active: OnceLock<ActiveGuard>,
-    uploaded: AtomicU64,
-    downloaded: AtomicU64,
     requests: AtomicU64,
-    files_ok: AtomicU64,
-    files_failed: AtomicU64,
-    current_file: Mutex<Option<String>>,
     end: Mutex<Option<End>>,
     /// The size that the node announced for the file that the client asks for next.
     announced: Mutex<Option<u64>>,
     lengths_differ: AtomicU64,
-    /// Milliseconds after `started` at which something last moved.
+    /// Milliseconds after its start at which something last moved.
     last: AtomicU64,
     in_flight: AtomicUsize,
     /// Milliseconds that its start waited for room.
@@ -77,22 +76,28 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(opening: Opening, label: String) -> Session {
+    /// `label` is what is shown of its id.
+    pub(super) fn new(opening: Opening, label: String, live: &Live) -> Session {
+        let transfer = live.post(About {
+            id: Some(label),
+            listener: opening.listener.as_str().into(),
+            user: opening.user.clone(),
+            direction: opening.direction,
+            upstream: Some(opening.upstream.name().into()),
+            sources: opening.sources,
+            ..About::new(Kind::Session, opening.client)
+        });
+        transfer.set_stage(Stage::Starting);
         Session {
             opening,
-            label,
-            started: Instant::now(),
+            transfer,
+            cancel: CancellationToken::new(),
             permit: Mutex::default(),
             lease: Mutex::default(),
             node: Mutex::default(),
             node_conn: Mutex::default(),
             active: OnceLock::new(),
-            uploaded: AtomicU64::new(0),
-            downloaded: AtomicU64::new(0),
             requests: AtomicU64::new(0),
-            files_ok: AtomicU64::new(0),
-            files_failed: AtomicU64::new(0),
-            current_file: Mutex::default(),
             end: Mutex::default(),
             announced: Mutex::default(),
             lengths_differ: AtomicU64::new(0),
@@ -112,7 +117,7 @@ impl Session {
 
     /// What logs and pages show of the id: a short keyed hash.
     pub fn label(&self) -> &str {
-        &self.label
+        self.transfer.id()
     }
 
     /// The listener it came in by.
@@ -122,7 +127,27 @@ impl Session {
 
     /// When its start was admitted.
     pub fn started(&self) -> Instant {
-        self.started
+        self.transfer.begin()
+    }
+
+    /// Breaks off what it is doing.
+    pub(super) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Waits until an operator ends it.
+    pub(super) async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Whether an operator has ended it.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Notes whether its start waits for room.
+    pub(super) fn set_waiting(&self, waits: bool) {
+        self.transfer.set_stage(if waits { Stage::Waiting } else { Stage::Starting });
     }
 
     /// Put or get, once the start body said so.
@@ -158,6 +183,7 @@ impl Session {
 
     /// Puts it on a node, or on another one while its start has reached none.
     pub fn assign(&self, lease: Lease) {
+        self.transfer.set_node(lease.node().name().into());
         *lock(&self.node) = Some(lease.node().clone());
         *lock(&self.lease) = Some(lease);
     }
@@ -205,6 +231,7 @@ impl Session {
         if let Some(direction) = self.opening.direction {
             self.active.get_or_init(|| self.opening.metrics.session_started(direction, &node));
         }
+        self.transfer.set_stage(Stage::Open);
     }
 
     /// Whether a node accepted the start.
@@ -224,25 +251,25 @@ impl Session {
 
     /// Counts body bytes in their direction, and as a sign of life.
     pub fn moved(&self, direction: Direction, n: u64) {
-        let counter = match direction {
-            Direction::Upload => &self.uploaded,
-            Direction::Download => &self.downloaded,
-        };
-        counter.fetch_add(n, Relaxed);
+        self.transfer.counts().add(direction, n);
         self.opening.metrics.bytes(direction, n);
         self.touch();
     }
 
     /// Counts the end of a file request.
     pub fn file_ended(&self, ok: bool) {
-        let counter = if ok { &self.files_ok } else { &self.files_failed };
-        counter.fetch_add(1, Relaxed);
+        self.transfer.file_ended(ok);
         self.opening.metrics.file(ok);
     }
 
-    /// Notes the file that is being moved.
-    pub fn set_current_file(&self, name: String) {
-        *lock(&self.current_file) = Some(name);
+    /// Notes the file that is being moved, and how much of it where that is known already.
+    pub fn set_current_file(&self, name: &str, size: Option<u64>) {
+        self.transfer.set_file(name, size);
+    }
+
+    /// Notes how much of the current file comes.
+    pub fn set_current_size(&self, size: u64) {
+        self.transfer.set_file_size(size);
     }
 
     /// Notes the size of the download after this one, and returns that of this one.
@@ -314,56 +341,54 @@ impl Session {
         if self.in_flight.load(Relaxed) > 0 {
             return Duration::ZERO;
         }
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
+        self.started().elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
     }
 
     fn touch(&self) {
-        self.last.store(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.last.store(u64::try_from(self.started().elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Whether a download that the client calls done had fewer files than sources: the client takes a
     /// missing next name for the end of the list. A source that is an empty folder looks the same.
     fn chain_ended_early(&self, end: Option<&End>) -> bool {
-        let moved = self.files_ok.load(Relaxed) + self.files_failed.load(Relaxed);
+        let (ok, failed) = self.transfer.files();
         self.direction() == Some(Direction::Download)
             && end.is_some_and(|e| e.done)
-            && self.opening.sources.is_some_and(|sources| moved < sources)
+            && self.opening.sources.is_some_and(|sources| ok + failed < sources)
     }
 
     /// Counts the end and makes the session's one access record.
     pub(super) fn record(&self, outcome: Outcome, reason: Option<Reason>) -> Record {
-        let lasted = self.started.elapsed();
+        let lasted = self.started().elapsed();
         self.opening.metrics.session_finished(outcome, lasted);
         let end = self.end();
-        let from_end = |f: fn(&End) -> u64| end.as_ref().map_or(Value::Null, |e| f(e).into());
-        let chain_ended_early = self.chain_ended_early(end.as_ref());
+        let end = end.as_ref();
+        let chain_ended_early = self.chain_ended_early(end);
         if chain_ended_early {
             self.opening.metrics.finding(Finding::ChainEndedEarly);
         }
-        Record::new("session")
-            .field("listener", self.opening.listener.as_str())
-            .field("session", self.label.as_str())
-            .field("client", self.opening.client.to_string())
-            .field("user", self.opening.user.clone())
-            .field("direction", self.opening.direction.map(Direction::as_str))
-            .field("upstream", self.opening.upstream.name())
-            .field("node", self.node().map(|n| n.name().to_owned()))
-            .field("outcome", outcome.as_str())
-            .field("reason", reason.map(Reason::as_str))
-            .field("code", from_end(|e| u64::from(e.code)))
-            .field("client_files", from_end(|e| e.files))
-            .field("client_files_failed", from_end(|e| e.files_failed))
-            .field("client_bytes", from_end(|e| e.bytes))
-            .field("files", self.files_ok.load(Relaxed))
-            .field("files_failed", self.files_failed.load(Relaxed))
-            .field("bytes_uploaded", self.uploaded.load(Relaxed))
-            .field("bytes_downloaded", self.downloaded.load(Relaxed))
-            .field("requests", self.requests.load(Relaxed))
-            .field("lengths_differ", self.lengths_differ.load(Relaxed))
-            .field("chain_ended_early", chain_ended_early)
-            .field("last_file", lock(&self.current_file).clone())
-            .field("waited_seconds", self.waited.load(Relaxed) as f64 / 1000.0)
-            .field("seconds", (lasted.as_secs_f64() * 1000.0).round() / 1000.0)
+        let (files, files_failed) = self.transfer.files();
+        let record = Record {
+            id: Some(self.label().to_owned()),
+            user: self.opening.user.clone(),
+            upstream: Some(self.upstream().name().to_owned()),
+            node: self.node().map(|node| node.name().to_owned()),
+            code: end.map(|end| u64::from(end.code)),
+            client_files: end.map(|end| end.files),
+            client_files_failed: end.map(|end| end.files_failed),
+            client_bytes: end.map(|end| end.bytes),
+            files: Some(files),
+            files_failed: Some(files_failed),
+            bytes_uploaded: self.transfer.counts().upload(),
+            bytes_downloaded: self.transfer.counts().download(),
+            requests: Some(self.requests.load(Relaxed)),
+            lengths_differ: Some(self.lengths_differ.load(Relaxed)),
+            chain_ended_early: Some(chain_ended_early),
+            last_file: self.transfer.file().map(|(file, _)| file.name.to_string()),
+            waited_seconds: Some(self.waited.load(Relaxed) as f64 / 1000.0),
+            ..Record::new(Kind::Session, self.listener(), self.client(), outcome.as_str(), lasted)
+        };
+        record.directed(self.opening.direction).because(reason)
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     grammar::SessionId,
     session::{Opening, Session},
 };
-use crate::telemetry::{AccessLog, Outcome, Reason};
+use crate::telemetry::{AccessLog, Live, Outcome, Reason};
 
 /// Refused starts that are remembered.
 const REFUSED_KEPT: usize = 4096;
@@ -31,18 +31,20 @@ pub struct Sessions {
     /// Hides ids in logs; new with each process.
     key: (u64, u64),
     access_log: AccessLog,
+    shown: Live,
     start_bodies: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     live: HashMap<SessionId, Arc<Session>>,
-    refused: VecDeque<SessionId>,
+    /// Each with whether an operator had cancelled it.
+    refused: VecDeque<(SessionId, bool)>,
 }
 
 impl Sessions {
-    /// An empty table whose records go to `access_log`.
-    pub fn new(access_log: AccessLog) -> Sessions {
+    /// An empty table whose records go to `access_log`; what lives is shown in `shown`.
+    pub fn new(access_log: AccessLog, shown: Live) -> Sessions {
         let mut key = [0; 16];
         if let Err(error) = getrandom::fill(&mut key) {
             tracing::warn!(%error, "No randomness for hiding session ids; they are hidden by a weak key.");
@@ -54,6 +56,7 @@ impl Sessions {
             table: Mutex::default(),
             key: ((key >> 64) as u64, key as u64),
             access_log,
+            shown,
             start_bodies: Arc::new(Semaphore::new(START_BODIES_KIB as usize)),
         }
     }
@@ -66,7 +69,7 @@ impl Sessions {
         if table.live.contains_key(&id) {
             return Err(Reason::SessionLive);
         }
-        let session = Arc::new(Session::new(opening, label));
+        let session = Arc::new(Session::new(opening, label, &self.shown));
         table.live.insert(id, session.clone());
         Ok(session)
     }
@@ -86,8 +89,9 @@ impl Sessions {
         table.live.remove(&session.id());
         drop(session.take_node_conn());
         // Its end comes even where no node has accepted the start.
-        if outcome == Outcome::Refused || !session.is_open() {
-            table.remember(session.id());
+        let cancelled = outcome == Outcome::Cancelled;
+        if cancelled || outcome == Outcome::Refused || !session.is_open() {
+            table.remember(session.id(), cancelled);
         }
         drop(table);
         session.remember(outcome == Outcome::Done);
@@ -98,14 +102,28 @@ impl Sessions {
     /// A start was refused, or broke off, before it became a session: its end will come all the same.
     pub fn refuse(&self, opening: Opening, outcome: Outcome, reason: Reason) {
         let id = opening.id;
-        let session = Session::new(opening, self.label(id));
-        self.lock().remember(id);
+        let session = Session::new(opening, self.label(id), &self.shown);
+        self.lock().remember(id, false);
         self.access_log.write(&session.record(outcome, Some(reason)));
     }
 
     /// Whether the start of this id was refused lately.
     pub fn was_refused(&self, id: SessionId) -> bool {
-        self.lock().refused.contains(&id)
+        self.lock().refused.iter().any(|(refused, _)| *refused == id)
+    }
+
+    /// Whether an operator ended the session of this id lately.
+    pub fn was_cancelled(&self, id: SessionId) -> bool {
+        self.lock().refused.contains(&(id, true))
+    }
+
+    /// Ends the session that is shown by this name, for an operator; false when there is none.
+    pub fn cancel(&self, label: &str) -> bool {
+        let session = self.lock().live.values().find(|session| session.label() == label).cloned();
+        let Some(session) = session else { return false };
+        session.cancel();
+        self.finish(&session, Outcome::Cancelled, Some(Reason::Cancelled));
+        true
     }
 
     /// Ends the sessions that were idle for `limit`.
@@ -153,14 +171,15 @@ impl Sessions {
 }
 
 impl Table {
-    fn remember(&mut self, id: SessionId) {
-        if self.refused.contains(&id) {
+    fn remember(&mut self, id: SessionId, cancelled: bool) {
+        if let Some(known) = self.refused.iter_mut().find(|(refused, _)| *refused == id) {
+            known.1 |= cancelled;
             return;
         }
         if self.refused.len() == REFUSED_KEPT {
             self.refused.pop_front();
         }
-        self.refused.push_back(id);
+        self.refused.push_back((id, cancelled));
     }
 }
 

@@ -66,7 +66,11 @@ pub(super) async fn start(
         Err(reason) => Err(reason),
     };
     let node = node.inspect_err(|reason| {
-        let outcome = if *reason == Reason::ClientLost { Outcome::Lost } else { Outcome::Refused };
+        let outcome = match reason {
+            Reason::ClientLost => Outcome::Lost,
+            Reason::Cancelled => Outcome::Cancelled,
+            _ => Outcome::Refused,
+        };
         door.sessions.finish(&session, outcome, Some(*reason));
     })?;
     drop(waits);

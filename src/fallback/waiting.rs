@@ -86,6 +86,7 @@ impl Start<'_> {
             let turn = tokio::select! {
                 biased;
                 () = door.drain.cancelled() => return Err(Reason::Draining),
+                () = self.session.cancelled() => return Err(Reason::Cancelled),
                 () = poll_fn(|cx| airlock.poll_left_behind_body(cx)) => return Err(Reason::ClientLost),
                 turn = place.turn(deadline) => Some(turn.map_err(|_| Reason::WaitTooLong)?),
                 () = time::sleep_until(next_look) => None,
@@ -171,6 +172,7 @@ impl<'a> Start<'a> {
             return Err(Reason::WaitingRoomFull);
         }
         let _active = self.door.metrics.waiting();
+        self.session.set_waiting(true);
         Ok(Waiting { door: self.door, session: self.session, since, _active })
     }
 }
@@ -181,5 +183,6 @@ impl Drop for Waiting<'_> {
         let waited = self.since.elapsed();
         self.door.metrics.waited(waited);
         self.session.has_waited(waited);
+        self.session.set_waiting(false);
     }
 }

@@ -12,7 +12,7 @@ use super::{
     parent,
     reach::Unreached,
     recent::Connected,
-    record::{Kind, Story},
+    record::Story,
     target,
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
         Transport,
         http1::{Airlock, Head},
     },
-    telemetry::{ActiveGuard, Operation, Reason, TunnelOutcome},
-    tunnel::{self, Counts, Terms, Why},
+    telemetry::{ActiveGuard, Kind, Operation, Reason, TunnelOutcome},
+    tunnel::{self, Terms, Why},
 };
 
 /// A tunnel whose client has been told that it stands.
@@ -98,12 +98,14 @@ impl Tunnel {
     /// Carries bytes until both sides are through.
     pub(super) async fn run(self) {
         let Tunnel { door, client, from_client, target, from_target, mut story, held } = self;
-        let counts = Arc::<Counts>::default();
+        let cancel = door.shared.cut.child_token();
+        let transfer = story.post(&door.shared.live, &door.name, cancel.clone());
+        let counts = transfer.counts().clone();
         let bandwidth = door.shared.bandwidth.clone();
         let session = Some(bandwidth.number());
         let flow = Flow { listener: door.name.as_str().into(), client: story.client.ip().into(), session, node: None };
         let terms = Terms {
-            cancel: door.shared.cut.clone(),
+            cancel,
             counts: counts.clone(),
             pipes: Some(door.shared.pipes.clone()),
             caps: Some(Box::new((bandwidth, flow))),
@@ -130,8 +132,10 @@ impl Tunnel {
             Why::Idle => TunnelOutcome::Idle,
             Why::ClientLost => TunnelOutcome::ClientLost,
             Why::NodeLost => TunnelOutcome::TargetLost,
-            Why::Cancelled => TunnelOutcome::Drained,
+            Why::Cancelled if door.shared.cut.is_cancelled() => TunnelOutcome::Drained,
+            Why::Cancelled => TunnelOutcome::Cancelled,
         };
+        drop(transfer);
         door.over(&story, outcome);
         drop(held);
     }

@@ -16,7 +16,7 @@ use super::{
     auth,
     connect::{self, Tunnel},
     exchange::Kept,
-    record::{Kind, Story},
+    record::Story,
     request,
     target::Target,
 };
@@ -25,7 +25,7 @@ use crate::{
         Transport, forwarded,
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
-    telemetry::{Operation, Reason, TunnelOutcome, chain},
+    telemetry::{Kind, Operation, Reason, TunnelOutcome, chain},
 };
 
 /// How often it is looked, in a drain, whether an idle client has left.
@@ -193,7 +193,7 @@ impl Door {
         tracing::info!(listener, %client, target, rule, %reason, why, "{what}");
         let (operation, is_tunnel) = match story.kind {
             Kind::Tunnel => (Operation::Connect, true),
-            Kind::Request => (Operation::Absolute, false),
+            _ => (Operation::Absolute, false),
         };
         if reason == Reason::ClientLost {
             self.over(&story, TunnelOutcome::ClientLost);

@@ -22,13 +22,13 @@ use tokio::{
     select,
     time::{Instant, sleep_until},
 };
-use tokio_util::io::poll_read_buf;
+use tokio_util::{io::poll_read_buf, sync::CancellationToken};
 
-use super::{Door, record::Story};
 use crate::{
+    config::TimeoutsConfig,
     limit::{Bandwidth, Flow, Shaper},
     net::http1::{Airlock, Head},
-    telemetry::Direction,
+    telemetry::{Direction, ListenerMetrics, Transfer},
 };
 use answer::Answer;
 
@@ -38,7 +38,7 @@ pub(super) use kept::Kept;
 /// What is read at once, in bytes.
 const PIECE: usize = 32 * 1024;
 /// How often the bytes of a running exchange are counted.
-const COUNTED: Duration = Duration::from_secs(5);
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// What broke an exchange.
 #[derive(Debug)]
@@ -53,8 +53,10 @@ pub(super) enum Fault {
     Body(io::Error),
     /// Nothing moved for too long.
     Stalled,
-    /// The gateway ends.
+    /// It is cut: the gateway ends, as far as is known here.
     Cut,
+    /// An operator ended it.
+    Cancelled,
 }
 
 /// How an exchange ended.
@@ -136,25 +138,33 @@ impl<'a> Exchange<'a> {
     }
 
     /// Carries it to its end.
-    pub(super) async fn run(mut self, door: &Door, story: &mut Story) -> End {
-        let idle = door.timeouts.tunnel_idle;
+    pub(super) async fn run(
+        mut self,
+        (timeouts, metrics): (&TimeoutsConfig, &ListenerMetrics),
+        transfer: &Transfer,
+        cut: &CancellationToken,
+    ) -> End {
+        let idle = timeouts.tunnel_idle;
         let mut told = (0, 0);
         let result = loop {
             let look = (self.last + idle).min(Instant::now() + COUNTED);
             let result = select! {
                 biased;
                 result = poll_fn(|cx| self.poll(cx)) => Some(result),
-                () = door.shared.cut.cancelled() => Some(Err(Fault::Cut)),
+                () = cut.cancelled() => Some(Err(Fault::Cut)),
                 () = sleep_until(look) => (Instant::now() >= self.last + idle).then_some(Err(Fault::Stalled)),
             };
-            door.metrics.bytes(Direction::Upload, self.uploaded - told.0);
-            door.metrics.bytes(Direction::Download, self.answer.bytes - told.1);
+            let moved =
+                [(Direction::Upload, self.uploaded - told.0), (Direction::Download, self.answer.bytes - told.1)];
+            for (direction, bytes) in moved {
+                metrics.bytes(direction, bytes);
+                transfer.counts().add(direction, bytes);
+            }
             told = (self.uploaded, self.answer.bytes);
             if let Some(result) = result {
                 break result;
             }
         };
-        (story.uploaded, story.downloaded) = told;
         let is_clean = !self.ended && !self.deaf && self.is_sent() && self.kept.ahead.is_empty();
         self.kept.of_session |= self.answer.is_of_session;
         if is_clean {

@@ -35,7 +35,7 @@ use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
     limit::{Bandwidth, Guest, OfListener, TunnelLimit},
     net::{dns::Resolver, entrance::Entrance, tls::TlsError},
-    telemetry::{AccessLog, ListenerMetrics, Metrics, TunnelMetrics},
+    telemetry::{AccessLog, ListenerMetrics, Live, Metrics, TunnelMetrics},
     tunnel::PipePool,
 };
 
@@ -54,6 +54,8 @@ pub struct Shared {
     pub bandwidth: Bandwidth,
     /// Where the record of each tunnel and request goes.
     pub access_log: AccessLog,
+    /// Where each is shown as long as it stands.
+    pub live: Live,
     /// Cancelled: every tunnel is cut.
     pub cut: CancellationToken,
     /// How many tunnels there may be.
@@ -114,6 +116,11 @@ impl Door {
     /// Exports when its certificates end, from the time on when they are served.
     pub fn show_certificates(&self, metrics: &Metrics) {
         self.entrance.show_certificates(metrics);
+    }
+
+    /// The first name of each of its certificates, and when it ends, in Unix seconds.
+    pub fn certificates(&self) -> Vec<(String, i64)> {
+        self.entrance.certificates()
     }
 
     /// The listener's series.

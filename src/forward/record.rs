@@ -2,14 +2,19 @@
 
 use std::{net::SocketAddr, time::Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::policy::Rule;
-use crate::telemetry::{AccessLog, Reason, Record, TunnelOutcome};
+use crate::telemetry::{About, AccessLog, Kind, Live, Posted, Reason, Record, TunnelOutcome};
 
 /// The story of one tunnel or request, told as it goes. It holds neither credentials nor paths: the path of a fallback
 /// request is a credential too.
 #[derive(Debug)]
 pub(super) struct Story {
+    /// A tunnel or a request.
     pub(super) kind: Kind,
+    /// What it is shown as, once it is.
+    pub(super) id: Option<String>,
     pub(super) client: SocketAddr,
     pub(super) user: Option<String>,
     /// Host and port; nothing where they could not be read.
@@ -28,17 +33,11 @@ pub(super) struct Story {
     pub(super) begin: Instant,
 }
 
-/// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Tunnel,
-    Request,
-}
-
 impl Story {
     pub(super) fn new(kind: Kind, client: SocketAddr) -> Story {
         Story {
             kind,
+            id: None,
             client,
             user: None,
             target: None,
@@ -56,27 +55,34 @@ impl Story {
 
     /// Writes it down.
     pub(super) fn tell(&self, log: &AccessLog, listener: &str, policy: &str, outcome: TunnelOutcome) {
-        let kind = match self.kind {
-            Kind::Tunnel => "tunnel",
-            Kind::Request => "request",
+        let record = Record {
+            id: self.id.clone(),
+            client_port: Some(self.client.port()),
+            user: self.user.clone(),
+            target: self.target.clone(),
+            address: self.address,
+            parent: Some(self.parent),
+            policy: Some(policy.to_owned()),
+            rule: self.rule.map(|rule| rule.to_string()),
+            reported: Some(self.reported),
+            status: self.status,
+            bytes_uploaded: self.uploaded,
+            bytes_downloaded: self.downloaded,
+            ..Record::new(self.kind, listener, self.client.ip(), outcome.as_str(), self.begin.elapsed())
         };
-        let record = Record::new(kind)
-            .field("listener", listener)
-            .field("client", self.client.ip().to_string())
-            .field("client_port", self.client.port())
-            .field("user", self.user.as_deref())
-            .field("target", self.target.as_deref())
-            .field("address", self.address.map(|address| address.to_string()))
-            .field("parent", self.parent)
-            .field("policy", policy)
-            .field("rule", self.rule.map(|rule| rule.to_string()))
-            .field("reported", self.reported)
-            .field("status", self.status)
-            .field("outcome", outcome.as_str())
-            .field("reason", self.reason.map(Reason::as_str))
-            .field("bytes_uploaded", self.uploaded)
-            .field("bytes_downloaded", self.downloaded)
-            .field("seconds", (self.begin.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);
-        log.write(&record);
+        log.write(&record.because(self.reason));
+    }
+
+    /// What is shown of it while it is open; `cancel` ends it, where it can be ended.
+    pub(super) fn post(&mut self, live: &Live, listener: &str, cancel: CancellationToken) -> Posted {
+        let posted = live.post(About {
+            listener: listener.into(),
+            user: self.user.clone(),
+            target: self.target.clone(),
+            cancel: Some(cancel),
+            ..About::new(self.kind, self.client.ip())
+        });
+        self.id = Some(posted.id().to_owned());
+        posted
     }
 }

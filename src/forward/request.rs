@@ -10,14 +10,14 @@ use super::{
     exchange::{self, AnswerFault, Exchange, Fault, Kept},
     parent,
     policy::{Ask, Verdict},
-    record::{Kind, Story},
+    record::Story,
     target::{self, Absolute, Target},
 };
 use crate::{
     config::ParentProxy,
     limit::Flow,
     net::http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head},
-    telemetry::{Operation, Reason, TunnelOutcome},
+    telemetry::{Kind, Operation, Reason, TunnelOutcome},
 };
 
 /// Passes a request on, and its answer back.
@@ -38,12 +38,14 @@ pub(super) async fn request(
     let is_fallback = is_fallback(&head, &absolute);
     let is_fronted = !door.entrance.fronts().trusted().is_empty();
     let connected = is_fallback.then(|| door.recent.begin(client.ip(), &absolute.target).stands());
-    let end = loop {
+    let cancel = door.shared.cut.child_token();
+    let transfer = story.post(&door.shared.live, &door.name, cancel.clone());
+    let mut end = loop {
         let request = compose(&head, &absolute, (is_fallback, is_fronted), parent);
         let was_used = kept.uses > 0;
         let caps = (&door.shared.bandwidth, door.flow(&head, &absolute, client));
         let exchange = Exchange::new(&mut airlock, &mut kept, (&head, is_fallback), request, story.parent, caps);
-        let end = exchange.run(door, &mut story).await;
+        let end = exchange.run((&door.timeouts, &door.metrics), &transfer, &cancel).await;
         // The target closed what had been idle; nothing of the request was heard.
         let again = was_used && end.is_unheard() && is_repeatable(&head);
         if !again {
@@ -58,6 +60,11 @@ pub(super) async fn request(
             Err(refused) => return door.refuse(airlock, &head, story, refused).await,
         }
     };
+    (story.uploaded, story.downloaded) = (transfer.counts().upload(), transfer.counts().download());
+    drop(transfer);
+    if matches!(end.fault, Some(Fault::Cut)) && !door.shared.cut.is_cancelled() {
+        end.fault = Some(Fault::Cancelled);
+    }
     let outcome = match end.fault {
         None => TunnelOutcome::Closed,
         Some(fault) if !end.begun && !airlock.is_mid_write() => {
@@ -243,6 +250,7 @@ impl Fault {
             Fault::Body(error) => Refused::because(Reason::BadRequest, error),
             Fault::Stalled => Refused::new(Reason::Stalled),
             Fault::Cut => Refused::new(Reason::Draining),
+            Fault::Cancelled => Refused::new(Reason::Cancelled),
         }
     }
 
@@ -253,6 +261,7 @@ impl Fault {
             Fault::Answer(_) => TunnelOutcome::Failed,
             Fault::Stalled => TunnelOutcome::Idle,
             Fault::Cut => TunnelOutcome::Drained,
+            Fault::Cancelled => TunnelOutcome::Cancelled,
         }
     }
 }

@@ -78,6 +78,15 @@ impl Door {
         }
     }
 
+    /// The first name of each certificate, and when it ends, in Unix seconds.
+    pub(super) fn certificates(&self) -> Vec<(String, i64)> {
+        match self {
+            Door::Stream(StreamDoor::Fallback(door)) => door.certificates(),
+            Door::Stream(StreamDoor::Forward(door)) => door.certificates(),
+            Door::Stream(StreamDoor::Control(_)) | Door::Data(_) => Vec::new(),
+        }
+    }
+
     /// Builds the door of a listener; reads its certificates, opens no socket.
     pub(super) fn build(
         config: &ListenerConfig,
@@ -106,9 +115,9 @@ impl Door {
                 Door::Stream(StreamDoor::Control(Arc::new(door)))
             }
             Protocol::Udp => {
-                let log = parts.access_log.clone();
+                let told = (parts.access_log.clone(), parts.live.clone());
                 let limits = (parts.flows.clone(), parts.bandwidth.clone());
-                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, limits, &parts.metrics, log)))
+                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, limits, &parts.metrics, told)))
             }
             Protocol::ForwardProxy => {
                 let missing = || BuildError::Policy { listener: listener(), policy: config.leads_to().to_owned() };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use super::{
     parts::Parts,
 };
 use crate::{
+    admin::{Token, TokenError},
     config::{Config, ListenerConfig, NodePort, Protocol, Scheme, UpstreamConfig},
     forward::{Rules, RulesError},
     net::{
@@ -69,6 +71,14 @@ pub enum BuildError {
         /// Why not.
         source: RulesError,
     },
+    /// The admin door's token is not known.
+    #[error("admin.token_file: {path}: {source}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TokenError,
+    },
     /// Names cannot be looked up.
     #[error("resolver: {0}")]
     Resolver(#[from] DnsError),
@@ -81,6 +91,8 @@ pub(super) struct Generation {
     pub(super) upstreams: HashMap<String, Arc<Upstream>>,
     /// By the listener's name, with the token that tells the door to take nothing new.
     pub(super) doors: HashMap<String, (Door, CancellationToken)>,
+    /// What shows that an operator asks.
+    pub(super) token: Option<Arc<Token>>,
     /// Only the running config's nodes are checked.
     _checks: Vec<Checks>,
 }
@@ -116,7 +128,8 @@ impl Generation {
                 checks.push(Checks::start(&upstream.health_check, built, tls.as_ref(), is_proxied(&config, upstream)));
             }
         }
-        Ok(Generation { config, upstreams, doors, _checks: checks })
+        let token = token(&config)?;
+        Ok(Generation { config, upstreams, doors, token, _checks: checks })
     }
 
     /// The token of a listener whose socket stays: connections of all its doors hear of a drain.
@@ -170,7 +183,14 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     }
     config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))?;
     policies(config)?;
+    token(config)?;
     resolver(config).map(drop)
+}
+
+/// The token of the admin door, if there is one.
+fn token(config: &Config) -> Result<Option<Arc<Token>>, BuildError> {
+    let read = |path: &PathBuf| Token::read(path).map_err(|source| BuildError::Token { path: path.clone(), source });
+    config.admin.token_file.as_ref().map(read).transpose().map(|token| token.map(Arc::new))
 }
 
 /// The policies with their users, by name.

@@ -20,7 +20,7 @@ use crate::{
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::interfaces,
     relay,
-    telemetry::{AccessLog, Metrics},
+    telemetry::{AccessLog, Live, Metrics},
     tunnel::PipePool,
     upstream::Upstream,
 };
@@ -35,6 +35,8 @@ const PIPE_ROOM: usize = 1024 * 1024;
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: AccessLog,
+    /// What is open now.
+    pub(super) live: Live,
     pub(super) sessions: Arc<Sessions>,
     /// What fallback sessions are let in by.
     pub(super) entry: Arc<Entry>,
@@ -56,12 +58,13 @@ impl Parts {
         let bandwidth = Bandwidth::new(config);
         let throttled = bandwidth.clone();
         metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));
+        let live = Live::default();
         let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
         let entry = Arc::new(Entry::new(&config.limits));
         let connections = ConnectionLimit::new(Maxima::of_connections(&config.limits));
         Ok(Parts {
             metrics,
-            sessions: Arc::new(Sessions::new(access_log.clone())),
+            sessions: Arc::new(Sessions::new(access_log.clone(), live.clone())),
             places: Places { connections, sessions: entry.sessions().clone() },
             entry,
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
@@ -69,12 +72,14 @@ impl Parts {
                 pipes: pipes.clone(),
                 bandwidth: bandwidth.clone(),
                 access_log: access_log.clone(),
+                live: live.clone(),
                 cut: cut.clone(),
             },
             forward: forward::Shared {
                 pipes,
                 bandwidth: bandwidth.clone(),
                 access_log: access_log.clone(),
+                live: live.clone(),
                 cut: cut.clone(),
                 tunnels: TunnelLimit::new(Maxima::of_tunnels(&config.limits)),
                 own: Arc::default(),
@@ -84,6 +89,7 @@ impl Parts {
             bandwidth,
             cut,
             access_log,
+            live,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
         })
     }

@@ -55,9 +55,14 @@ impl Entrance {
 
     /// Exports when the certificates end, from the time on when they are served.
     pub fn show_certificates(&self, metrics: &Metrics) {
-        for (name, not_after) in self.tls.iter().flat_map(ServerTls::expiries) {
+        for (name, not_after) in self.certificates() {
             metrics.certificate_not_after.with_label_values(&[self.name.as_str(), name.as_str()]).set(not_after as f64);
         }
+    }
+
+    /// The first name of each certificate, and when it ends, in Unix seconds.
+    pub fn certificates(&self) -> Vec<(String, i64)> {
+        self.tls.iter().flat_map(ServerTls::expiries).collect()
     }
 
     /// Lets a new connection in: its bytes, and who the client is. Nothing where that fails, which is counted. Whom a

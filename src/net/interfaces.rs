@@ -1,4 +1,4 @@
-//! The addresses of this host.
+//! The addresses and the name of this host.
 
 use std::net::IpAddr;
 
@@ -11,6 +11,13 @@ pub fn addresses() -> Vec<IpAddr> {
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
     nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(ip).collect()
+}
+
+/// The name that the system goes by; empty where it does not say.
+#[must_use]
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.into_string().unwrap_or_default()
 }
 
 #[cfg(test)]

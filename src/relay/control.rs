@@ -27,8 +27,10 @@ use crate::{
         ssh::{self, NoBanner},
         tcp,
     },
-    telemetry::{AccessLog, ControlOutcome, ListenerMetrics, Metrics, Outcome, Reason},
-    tunnel::{self, Counts, PipePool, Terms, Why},
+    telemetry::{
+        About, AccessLog, ControlOutcome, Counts, Kind, ListenerMetrics, Live, Metrics, Outcome, Posted, Reason,
+    },
+    tunnel::{self, PipePool, Terms, Why},
     upstream::{Attempt, Control, Upstream},
 };
 
@@ -44,6 +46,8 @@ pub struct Shared {
     pub bandwidth: Bandwidth,
     /// Where the record of each connection goes.
     pub access_log: AccessLog,
+    /// Where each is shown as long as it stands.
+    pub live: Live,
     /// Cancelled: every connection is cut.
     pub cut: CancellationToken,
 }
@@ -61,6 +65,8 @@ pub struct ControlDoor {
     metrics: ListenerMetrics,
     shared: Shared,
     drain: CancellationToken,
+    /// What a refused connection has moved.
+    nothing: Counts,
 }
 
 /// A connection that a node has answered.
@@ -92,6 +98,7 @@ impl ControlDoor {
             metrics: metrics.listener(&config.name),
             shared,
             drain,
+            nothing: Counts::default(),
         }
     }
 
@@ -205,7 +212,9 @@ impl ControlDoor {
     async fn carry(&self, stream: TcpStream, client: SocketAddr, met: Met, begin: Instant) {
         let Met { control, node, banner } = met;
         let known = control.client().clone();
-        let counts = Arc::<Counts>::default();
+        let transfer = self.post(client, &control);
+        let cancel = transfer.about().cancel.clone().unwrap_or_default();
+        let counts = transfer.counts().clone();
         let bandwidth = self.shared.bandwidth.clone();
         let flow = Flow {
             listener: self.name.as_str().into(),
@@ -215,7 +224,7 @@ impl ControlDoor {
         };
         let terms = Terms {
             elsewhere: Some(Arc::new(move || Some(known.last_data().into()))),
-            cancel: self.shared.cut.clone(),
+            cancel,
             counts: counts.clone(),
             pipes: Some(self.shared.pipes.clone()),
             caps: Some(Box::new((bandwidth, flow))),
@@ -228,41 +237,52 @@ impl ControlDoor {
             Why::Idle => ControlOutcome::Idle,
             Why::ClientLost => ControlOutcome::ClientLost,
             Why::NodeLost => ControlOutcome::NodeLost,
-            Why::Cancelled => ControlOutcome::Drained,
+            Why::Cancelled if self.shared.cut.is_cancelled() => ControlOutcome::Drained,
+            Why::Cancelled => ControlOutcome::Cancelled,
         };
         self.metrics.control_finished(outcome);
-        self.tell(client, Some(&control), outcome.as_str(), None, &counts, begin);
+        let told = Told {
+            id: Some(transfer.id()),
+            node: Some(control.node().name()),
+            outcome: outcome.as_str(),
+            counts: &counts,
+            ..self.told(client, begin)
+        };
+        self.shared.access_log.write(&told.record());
+    }
+
+    /// Shows a connection for as long as the result lives.
+    fn post(&self, client: SocketAddr, control: &Control) -> Posted {
+        self.shared.live.post(About {
+            listener: self.name.as_str().into(),
+            upstream: Some(self.upstream.name().into()),
+            node: Some(control.node().name().into()),
+            cancel: Some(self.shared.cut.child_token()),
+            ..About::new(Kind::Control, client.ip())
+        })
     }
 
     /// Closes at once, so that the client falls back.
     fn refuse(&self, client: SocketAddr, reason: Reason, begin: Instant) {
         self.metrics.refusal(reason);
         tracing::info!(listener = self.name, client = %client.ip(), %reason, "A control connection is refused.");
-        self.tell(client, None, Outcome::Refused.as_str(), Some(reason), &Counts::default(), begin);
+        let told = Told { reason: Some(reason), ..self.told(client, begin) };
+        self.shared.access_log.write(&told.record());
     }
 
-    fn tell(
-        &self,
-        client: SocketAddr,
-        control: Option<&Control>,
-        outcome: &'static str,
-        reason: Option<Reason>,
-        counts: &Counts,
-        begin: Instant,
-    ) {
-        let told = Told {
-            kind: "control",
+    /// What there is to say of a connection that met no node.
+    fn told(&self, client: SocketAddr, begin: Instant) -> Told<'_> {
+        Told {
+            kind: Kind::Control,
+            id: None,
             listener: &self.name,
-            client: client.ip(),
-            client_port: client.port(),
+            client,
             upstream: self.upstream.name(),
-            node: control.map(|control| control.node().name()),
-            outcome,
-            reason,
-            uploaded: counts.upload(),
-            downloaded: counts.download(),
+            node: None,
+            outcome: Outcome::Refused.as_str(),
+            reason: None,
+            counts: &self.nothing,
             lasted: begin.elapsed(),
-        };
-        self.shared.access_log.write(&told.record());
+        }
     }
 }

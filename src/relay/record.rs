@@ -1,36 +1,34 @@
 //! The access records of the nominal path.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use crate::telemetry::{Reason, Record};
+use crate::telemetry::{Counts, Kind, Reason, Record};
 
 /// What one control connection or flow has to say for itself.
 pub(super) struct Told<'a> {
-    pub(super) kind: &'static str,
+    pub(super) kind: Kind,
+    pub(super) id: Option<&'a str>,
     pub(super) listener: &'a str,
-    pub(super) client: IpAddr,
-    pub(super) client_port: u16,
+    pub(super) client: SocketAddr,
     pub(super) upstream: &'a str,
     pub(super) node: Option<&'a str>,
     pub(super) outcome: &'static str,
     pub(super) reason: Option<Reason>,
-    pub(super) uploaded: u64,
-    pub(super) downloaded: u64,
+    pub(super) counts: &'a Counts,
     pub(super) lasted: Duration,
 }
 
 impl Told<'_> {
     pub(super) fn record(&self) -> Record {
-        Record::new(self.kind)
-            .field("listener", self.listener)
-            .field("client", self.client.to_string())
-            .field("client_port", self.client_port)
-            .field("upstream", self.upstream)
-            .field("node", self.node)
-            .field("outcome", self.outcome)
-            .field("reason", self.reason.map(Reason::as_str))
-            .field("bytes_uploaded", self.uploaded)
-            .field("bytes_downloaded", self.downloaded)
-            .field("seconds", (self.lasted.as_secs_f64() * 1000.0).round() / 1000.0)
+        let record = Record {
+            id: self.id.map(str::to_owned),
+            client_port: Some(self.client.port()),
+            upstream: Some(self.upstream.to_owned()),
+            node: self.node.map(str::to_owned),
+            bytes_uploaded: self.counts.upload(),
+            bytes_downloaded: self.counts.download(),
+            ..Record::new(self.kind, self.listener, self.client.ip(), self.outcome, self.lasted)
+        };
+        record.because(self.reason)
     }
 }

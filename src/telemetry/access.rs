@@ -1,5 +1,5 @@
-//! The access log: one line per session, written by a thread of its own so that a slow disk never
-//! holds up a transfer.
+//! The access log: one line for each session, control connection, flow and tunnel, written by a thread of its own so
+//! that a slow disk never holds up a transfer.
 //!
 //! When the writer falls behind by `QUEUE` lines, further lines are dropped and counted in a
 //! warning; a log line is worth less than a transfer.
@@ -9,68 +9,13 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    time::SystemTime,
 };
 
-use serde_json::Value;
-
+use super::Record;
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
-
-/// One access line: fields in a fixed order.
-#[derive(Debug, Clone)]
-pub struct Record(Vec<(&'static str, Value)>);
-
-impl Record {
-    /// Starts a record with its time and kind.
-    pub fn new(kind: &'static str) -> Record {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Record(vec![("time", (now.as_millis() as u64 as f64 / 1000.0).into()), ("kind", kind.into())])
-    }
-
-    /// Adds a field; `null` stands where there is nothing to say, so that every line has every field.
-    pub fn field(mut self, name: &'static str, value: impl Into<Value>) -> Record {
-        self.0.push((name, value.into()));
-        self
-    }
-
-    /// The line in the given format, with its newline.
-    pub fn line(&self, format: AccessLogFormat) -> String {
-        let mut out = String::with_capacity(512);
-        match format {
-            AccessLogFormat::Json => {
-                for (i, (name, value)) in self.0.iter().enumerate() {
-                    out.push_str(if i == 0 { "{\"" } else { ",\"" });
-                    out.push_str(name);
-                    out.push_str("\":");
-                    out.push_str(&value.to_string());
-                }
-                out.push_str("}\n");
-            }
-            AccessLogFormat::Logfmt => {
-                for (i, (name, value)) in self.0.iter().enumerate() {
-                    if i > 0 {
-                        out.push(' ');
-                    }
-                    out.push_str(name);
-                    out.push('=');
-                    match value {
-                        Value::String(s) if !s.is_empty() && s.bytes().all(is_bare) => out.push_str(s),
-                        other => out.push_str(&other.to_string()),
-                    }
-                }
-                out.push('\n');
-            }
-        }
-        out
-    }
-}
-
-fn is_bare(b: u8) -> bool {
-    b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\')
-}
 
 enum Message {
     Line(String),
@@ -170,26 +115,6 @@ fn write_lines(mut target: Target, receiver: &Receiver<Message>) {
             Message::Flush(done) => {
                 let _ = done.send(());
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_keeps_the_order_of_its_fields_in_both_formats() {
-        let record = Record(vec![("b", "x y".into()), ("a", 1.into()), ("c", Value::Null), ("d", "z".into())]);
-        assert_eq!(record.line(AccessLogFormat::Json), "{\"b\":\"x y\",\"a\":1,\"c\":null,\"d\":\"z\"}\n");
-        assert_eq!(record.line(AccessLogFormat::Logfmt), "b=\"x y\" a=1 c=null d=z\n");
-    }
-
-    #[test]
-    fn a_newline_in_a_value_cannot_forge_a_second_line() {
-        let record = Record(vec![("user", "a\nkind=session".into())]);
-        for format in [AccessLogFormat::Json, AccessLogFormat::Logfmt] {
-            assert_eq!(record.line(format).matches('\n').count(), 1);
         }
     }
 }

@@ -112,9 +112,9 @@ words! {
         BadTarget = "bad_target",
         /// The client's address is not in the policy's `allow_from`.
         ClientNotAllowed = "client_not_allowed",
-        /// The policy asks for a user, and the request names none.
+        /// The policy asks for a user, and the request names none; or the admin door for its token.
         AuthRequired = "auth_required",
-        /// The user is not known, or the password is wrong.
+        /// The user is not known, or the password is wrong; or it is not the admin door's token.
         AuthFailed = "auth_failed",
         /// More users log in than passwords can be checked.
         AuthBusy = "auth_busy",
@@ -140,8 +140,46 @@ words! {
         Stalled = "stalled",
         /// The client went away before the answer was whole.
         ClientLost = "client_lost",
+        /// An operator cancelled the session.
+        Cancelled = "cancelled",
+        /// A request to the admin door that is trusted for coming from this host names another one.
+        ForeignHost = "foreign_host",
+        /// A page of another site asks the admin door.
+        ForeignOrigin = "foreign_origin",
+        /// The admin door sends as many event streams as it may.
+        TooManyStreams = "too_many_streams",
         /// A defect of the gateway itself.
         Internal = "internal",
+    }
+}
+
+words! {
+    /// What a transfer is, to those who watch it.
+    #[derive(PartialOrd, Ord, serde::Serialize)]
+    #[serde(rename_all = "snake_case")]
+    Kind {
+        /// A fallback session.
+        Session = "session",
+        /// A control connection.
+        Control = "control",
+        /// A flow of data.
+        Flow = "flow",
+        /// A CONNECT through a forward proxy.
+        Tunnel = "tunnel",
+        /// Any other request through a forward proxy.
+        Request = "request",
+    }
+}
+
+words! {
+    /// How far a transfer has come.
+    Stage {
+        /// It waits for room.
+        Waiting = "waiting",
+        /// Its node has not answered yet.
+        Starting = "starting",
+        /// Bytes may move.
+        Open = "open",
     }
 }
 
@@ -192,6 +230,8 @@ words! {
         Idle = "idle",
         /// The gateway ended before the session did.
         Drained = "drained",
+        /// An operator ended it.
+        Cancelled = "cancelled",
     }
 }
 
@@ -208,6 +248,8 @@ words! {
         Idle = "idle",
         /// The gateway ended before the connection did.
         Drained = "drained",
+        /// An operator ended it.
+        Cancelled = "cancelled",
     }
 }
 
@@ -228,6 +270,8 @@ words! {
         Idle = "idle",
         /// The gateway ended before it did.
         Drained = "drained",
+        /// An operator ended it.
+        Cancelled = "cancelled",
     }
 }
 

@@ -206,6 +206,11 @@ impl Metrics {
         self.throttled.read_from(Box::new(source));
     }
 
+    /// Counts a refusal of the admin door, which is no listener of the config.
+    pub fn refused_by_admin(&self, reason: Reason) {
+        self.refusals.with_label_values(&["admin", reason.as_str()]).inc();
+    }
+
     /// The text exposition of all families.
     pub fn render(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 * 1024);

@@ -5,17 +5,23 @@ pub mod access;
 mod chain;
 mod families;
 pub mod labels;
+mod live;
 pub mod logging;
 pub mod metrics;
+mod record;
 mod series;
 mod throttled;
+mod transfer;
 
-pub use access::{AccessLog, Record};
+pub use access::AccessLog;
 pub use chain::chain;
 pub use families::Family;
 pub use labels::{
-    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Operation, Outcome,
-    PickHow, Reason, Scope, TunnelOutcome,
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Operation,
+    Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
 };
+pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;
+pub use record::Record;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
+pub use transfer::{About, Counts, Moving, Transfer};

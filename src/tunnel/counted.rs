@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant, MissedTickBehavior};
 
-use super::Counts;
-use crate::telemetry::{Direction, ListenerMetrics};
+use crate::telemetry::{Counts, Direction, ListenerMetrics};
 
 /// How often the bytes of a running tunnel are counted.
 const COUNTED: Duration = Duration::from_secs(5);

@@ -14,14 +14,7 @@ mod pipes;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -33,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limit::{Bandwidth, Flow},
-    telemetry,
+    telemetry::{self, Counts},
 };
 
 pub use clock::Activity;
@@ -78,25 +71,6 @@ impl Terms {
             first_to_node: Bytes::new(),
             first_to_client: Bytes::new(),
         }
-    }
-}
-
-/// Bytes that a tunnel has moved: those the receiving side's socket took.
-#[derive(Debug, Default)]
-pub struct Counts {
-    upload: AtomicU64,
-    download: AtomicU64,
-}
-
-impl Counts {
-    /// Bytes from the client to the node.
-    pub fn upload(&self) -> u64 {
-        self.upload.load(Ordering::Relaxed)
-    }
-
-    /// Bytes from the node to the client.
-    pub fn download(&self) -> u64 {
-        self.download.load(Ordering::Relaxed)
     }
 }
 
@@ -148,8 +122,16 @@ async fn relay(client: (impl Source, impl Sink), node: (impl Source, impl Sink),
     let clock = Clock::start();
     let pace = |way| caps.as_deref().map(|(all, flow)| Box::new(all.stream(flow.clone(), way)));
     let direction = |moved, way| Direction { clock: &clock, moved, pipes: pipes.as_ref(), pace: pace(way), turn: 0 };
-    let up = direction(&counts.upload, telemetry::Direction::Upload).carry(client.0, node.1, first_to_node);
-    let down = direction(&counts.download, telemetry::Direction::Download).carry(node.0, client.1, first_to_client);
+    let up = direction(counts.of(telemetry::Direction::Upload), telemetry::Direction::Upload).carry(
+        client.0,
+        node.1,
+        first_to_node,
+    );
+    let down = direction(counts.of(telemetry::Direction::Download), telemetry::Direction::Download).carry(
+        node.0,
+        client.1,
+        first_to_client,
+    );
     let why = select! {
         why = both(&clock, up, down) => why,
         () = clock.quiet(idle, elsewhere.as_deref()) => Why::Idle,

@@ -118,6 +118,11 @@ impl Node {
         self.config.weight
     }
 
+    /// As many sessions as it may have; none for any number.
+    pub fn max_sessions(&self) -> Option<u32> {
+        self.config.max_sessions
+    }
+
     /// Sessions that hold a lease now.
     pub fn sessions(&self) -> usize {
         self.state.sessions.load(Ordering::Relaxed)

@@ -7,7 +7,7 @@ use crate::{
     limit::Shaper,
     net::udp::{Datagrams, Run, Segmenting, UdpSocket},
     relay::record::Told,
-    telemetry::DropReason,
+    telemetry::{DropReason, Kind, Posted},
     upstream::Client,
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Flow {
     pub(super) client: Arc<Client>,
     /// The name of its node; it stays there though the client's pin may move.
     pub(super) node: String,
+    /// What is shown of it while it is open; it counts bytes.
+    pub(super) transfer: Posted,
     pub(super) up: Way,
     pub(super) down: Way,
 }
@@ -29,13 +31,12 @@ pub(super) struct Flow {
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) segmenting: Segmenting,
-    pub(super) bytes: u64,
     pub(super) pace: Shaper,
 }
 
 impl Way {
     pub(super) fn new(pace: Shaper) -> Way {
-        Way { segmenting: Segmenting::default(), bytes: 0, pace }
+        Way { segmenting: Segmenting::default(), pace }
     }
 }
 
@@ -69,16 +70,15 @@ pub(super) fn tell(ended: &Ended<Flow>, now: u64) {
         door.metrics.dropped(DropReason::ReceiveFull, lost.into());
     }
     let told = Told {
-        kind: "flow",
+        kind: Kind::Flow,
+        id: Some(held.transfer.id()),
         listener: &door.name,
-        client: key.client.ip(),
-        client_port: key.client.port(),
+        client: key.client,
         upstream: door.upstream.name(),
         node: Some(&held.node),
         outcome: why.as_str(),
         reason: None,
-        uploaded: held.up.bytes,
-        downloaded: held.down.bytes,
+        counts: held.transfer.counts(),
         lasted: Duration::from_millis(now.saturating_sub(*began)),
     };
     door.access_log.write(&told.record());

@@ -12,12 +12,16 @@ pub mod table;
 mod tests;
 mod worker;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     config::{Gate, ListenerConfig},
     limit::{Bandwidth, Flow, FlowLimit, Shaper},
-    telemetry::{AccessLog, DataMetrics, Direction, Metrics},
+    telemetry::{About, AccessLog, DataMetrics, Direction, Kind, Live, Metrics, Posted},
     upstream::{Node, Upstream},
 };
 
@@ -35,6 +39,7 @@ pub struct DataDoor {
     bandwidth: Bandwidth,
     metrics: DataMetrics,
     access_log: AccessLog,
+    live: Live,
 }
 
 impl DataDoor {
@@ -44,7 +49,7 @@ impl DataDoor {
         upstream: Arc<Upstream>,
         (limit, bandwidth): (FlowLimit, Bandwidth),
         metrics: &Metrics,
-        access_log: AccessLog,
+        (access_log, live): (AccessLog, Live),
     ) -> DataDoor {
         DataDoor {
             name: config.name.clone(),
@@ -56,8 +61,20 @@ impl DataDoor {
             bandwidth,
             metrics: metrics.data(&config.name),
             access_log,
+            live,
         }
     }
+
+    /// Shows a flow for as long as the result lives.
+    fn post(&self, client: SocketAddr, node: &str) -> Posted {
+        self.live.post(About {
+            listener: self.name.as_str().into(),
+            upstream: Some(self.upstream.name().into()),
+            node: Some(node.into()),
+            ..About::new(Kind::Flow, client.ip())
+        })
+    }
+
     /// How fast a flow may go, up and down; each flow is a session of its own.
     fn paces(&self, client: IpAddr, node: &Node) -> (Shaper, Shaper) {
         let flow = Flow {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     net::udp::{self, Batch, Buffers, MESSAGES, Message, Poller, Run, Sent, UdpSocket, Unsent, is_icmp},
-    telemetry::{Direction, DropReason, FlowOutcome},
+    telemetry::{Direction, DropReason, FlowOutcome, Transfer},
 };
 
 /// Receives in a row from one socket while others wait.
@@ -151,7 +151,7 @@ impl Worker {
         let mut counted = Counted::default();
         for at in 0..MESSAGES {
             let Some((id, first)) = waiting.get_mut(at).and_then(Option::take) else { continue };
-            let Some((_, Flow { socket, up, .. })) = self.table.touch(id, millis) else { continue };
+            let Some((_, Flow { socket, up, transfer, .. })) = self.table.touch(id, millis) else { continue };
             let (mut run, mut over) = (Run::new(), 0);
             let Way { segmenting, pace, .. } = up;
             let mut send = |run: &Run<'_>| counted.add(socket.send_run(udp::Way::default(), run, segmenting));
@@ -165,7 +165,7 @@ impl Worker {
                 send(&run);
             }
             counted.over += over;
-            counted.settle(up);
+            counted.settle(transfer, Direction::Upload);
         }
         counted.tell(&self.door, Direction::Upload);
     }
@@ -190,7 +190,9 @@ impl Worker {
             let socket = UdpSocket::connect(address, buffers).map_err(|error| unreachable(&error))?;
             let node = place.node.name().to_owned();
             let (up, down) = door.paces(key.client.ip(), &place.node);
-            Ok(Flow { socket, door: door.clone(), client, node, up: Way::new(up), down: Way::new(down) })
+            let transfer = door.post(key.client, &node);
+            let (up, down) = (Way::new(up), Way::new(down));
+            Ok(Flow { socket, door: door.clone(), client, node, transfer, up, down })
         };
         let id = self.table.admit(key, millis, Some(&flows), &door.limit, open)?;
         let added = match self.table.get(id) {
@@ -230,7 +232,7 @@ impl Worker {
                 send(&run);
             }
             counted.over += over;
-            counted.settle(&mut flow.down);
+            counted.settle(&flow.transfer, Direction::Download);
             counted.tell(&self.door, Direction::Download);
             if count < MESSAGES {
                 return false;
@@ -335,8 +337,8 @@ impl Counted {
     }
 
     /// Adds what was counted since the last time to a direction of its flow.
-    fn settle(&mut self, way: &mut Way) {
-        way.bytes += std::mem::take(&mut self.of_flow);
+    fn settle(&mut self, transfer: &Transfer, direction: Direction) {
+        transfer.counts().add(direction, std::mem::take(&mut self.of_flow));
     }
 
     fn tell(&self, door: &DataDoor, direction: Direction) {

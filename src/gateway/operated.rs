@@ -1,0 +1,91 @@
+//! What operators can do to a running gateway.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{ReloadError, overview, running::Run};
+use crate::{
+    admin::{Cancelled, Operated, Rejected, Token, view::Status},
+    config::ConfigError,
+    telemetry::{Kind, chain},
+};
+
+#[async_trait]
+impl Operated for Run {
+    fn why_not_ready(&self) -> Option<&'static str> {
+        match () {
+            () if self.is_draining() => Some("draining"),
+            () if !self.generation().is_known() => Some("nodes not checked yet"),
+            () => None,
+        }
+    }
+
+    fn token(&self) -> Option<Arc<Token>> {
+        self.generation().token.clone()
+    }
+
+    fn status(&self) -> Status {
+        overview::status(self)
+    }
+
+    fn config(&self) -> Value {
+        serde_json::to_value(&*Run::config(self)).unwrap_or_default()
+    }
+
+    fn cancel(&self, id: &str) -> Cancelled {
+        let Some(transfer) = self.parts.live.find(id) else { return Cancelled::Unknown };
+        let ends = match transfer.about().kind {
+            Kind::Session => self.parts.sessions.cancel(id),
+            _ => transfer.cancel(),
+        };
+        if ends {
+            tracing::info!(id, "An operator ends it.");
+            Cancelled::Done
+        } else {
+            Cancelled::Cannot
+        }
+    }
+
+    async fn change(&self, change: Value) -> Result<String, Rejected> {
+        let problems = match Run::change(self, &change).await {
+            Ok(()) => {
+                tracing::warn!(%change, "An operator has changed the running config.");
+                return Ok("It holds until the next reload.".to_owned());
+            }
+            Err(problems) => problems,
+        };
+        Err(Rejected(problems.iter().map(ToString::to_string).collect()))
+    }
+
+    async fn reload(&self) -> Result<String, Rejected> {
+        match self.reload_file().await {
+            Ok(kept) if kept.is_empty() => {
+                tracing::info!("The new config is applied.");
+                Ok("The new config is applied.".to_owned())
+            }
+            Ok(kept) => {
+                let kept = kept.join(", ");
+                tracing::warn!(restart_needed_for = kept, "The new config is applied but for what needs a restart.");
+                Ok(format!("The new config is applied, but {kept} needs a restart."))
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "The new config is rejected; nothing has changed.");
+                Err(Rejected(match &error {
+                    ReloadError::Config(ConfigError::Invalid { problems, .. }) => {
+                        problems.iter().map(ToString::to_string).collect()
+                    }
+                    other => vec![chain(other)],
+                }))
+            }
+        }
+    }
+
+    fn drain(&self) -> String {
+        tracing::warn!("An operator ends the gateway.");
+        self.stop.cancel();
+        let left = self.parts.sessions.count();
+        format!("It refuses new sessions from now on, and stops when {left} running ones are over.")
+    }
+}

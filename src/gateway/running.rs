@@ -1,0 +1,237 @@
+//! What runs: the config that holds, its doors, and how both change.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ReloadError, StartError,
+    generation::Generation,
+    listeners::Listeners,
+    parts::Parts,
+};
+use crate::{
+    config::{Config, ListenerConfig, Problem, Protocol},
+    telemetry::logging::LevelHandle,
+};
+
+/// A gateway that runs, for all who look at it or change it.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) parts: Arc<Parts>,
+    pub(super) started: SystemTime,
+    /// Cancelled: an operator asks for the end.
+    pub(super) stop: CancellationToken,
+    file: Option<PathBuf>,
+    generation: ArcSwap<Generation>,
+    /// The config that holds: the generation's, with what was changed since.
+    config: ArcSwap<Config>,
+    listeners: Mutex<Listeners>,
+    /// Where each listener listens, by name.
+    bound: ArcSwap<Vec<(String, SocketAddr)>>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    admin: OnceLock<SocketAddr>,
+    level: Option<LevelHandle>,
+    number: AtomicI64,
+    last_reload: Mutex<(bool, SystemTime)>,
+    draining: AtomicBool,
+}
+
+impl Run {
+    pub(super) fn new(
+        file: Option<PathBuf>,
+        parts: Arc<Parts>,
+        generation: Arc<Generation>,
+        level: Option<LevelHandle>,
+    ) -> Run {
+        let now = SystemTime::now();
+        Run {
+            parts,
+            started: now,
+            stop: CancellationToken::new(),
+            file,
+            config: ArcSwap::from_pointee(generation.config.clone()),
+            generation: ArcSwap::new(generation),
+            listeners: Mutex::default(),
+            bound: ArcSwap::default(),
+            changing: tokio::sync::Mutex::default(),
+            admin: OnceLock::new(),
+            level,
+            number: AtomicI64::new(1),
+            last_reload: Mutex::new((true, now)),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn set_admin(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            let _ = self.admin.set(address);
+        }
+    }
+
+    /// The bound address of the admin door, if there is one.
+    pub(super) fn admin(&self) -> Option<SocketAddr> {
+        self.admin.get().copied()
+    }
+
+    /// The listeners are open.
+    pub(super) fn begin(&self, listeners: Listeners) {
+        self.bound.store(Arc::new(listeners.addresses()));
+        *self.listeners() = listeners;
+        self.parts.metrics.config_generation.set(1);
+        self.note_reload(true);
+    }
+
+    /// Where each listener listens, by name; of a range of ports the first.
+    pub(super) fn addresses(&self) -> Arc<Vec<(String, SocketAddr)>> {
+        self.bound.load_full()
+    }
+
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// The config that holds.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Number of the applied config, from 1.
+    pub(super) fn number(&self) -> i64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last config that came was applied, and when it came.
+    pub(super) fn last_reload(&self) -> (bool, SystemTime) {
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let Some(file) = self.file.clone() else { return Err(ReloadError::NoFile) };
+        // A file may lie on a disk that is far away.
+        let read = tokio::task::spawn_blocking(move || Config::load(&file)).await;
+        match read {
+            Ok(Ok(config)) => Ok(self.reload(config).await?),
+            Ok(Err(error)) => {
+                self.note_reload(false);
+                Err(error.into())
+            }
+            // Only a runtime that ends leaves it undone.
+            Err(_) => Err(ReloadError::Ending),
+        }
+    }
+
+    pub(super) async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        let _one = self.changing.lock().await;
+        let result = self.try_reload(config);
+        self.note_reload(result.is_ok());
+        result
+    }
+
+    fn note_reload(&self, success: bool) {
+        let (metrics, now) = (&self.parts.metrics, SystemTime::now());
+        metrics.config_last_reload_success.set(i64::from(success));
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics.config_last_reload_timestamp.set(since.as_secs_f64());
+        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = (success, now);
+    }
+
+    fn try_reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        let before = self.generation();
+        let generation = Arc::new(Generation::build(config, &self.parts, Some(&before))?);
+        let mut listeners = self.listeners();
+        let prepared = listeners.prepare(&generation)?;
+        // Nothing has changed until here, and nothing can fail from here on.
+        let (old, new) = (&before.config, &generation.config);
+        let kept = [
+            (old.admin.address != new.admin.address).then_some("admin.address"),
+            (old.access_log != new.access_log).then_some("access_log"),
+            sockets_differ(old, new).then_some("workers, receive_buffer"),
+        ];
+        self.parts.set_own(prepared.own(&listeners), self.admin());
+        prepared.commit(&mut listeners, &self.parts);
+        self.bound.store(Arc::new(listeners.addresses()));
+        generation.take_over();
+        self.parts.apply(new, &generation.upstreams);
+        self.set_level(new);
+        self.config.store(Arc::new(new.clone()));
+        self.generation.store(generation);
+        self.parts.metrics.config_generation.set(self.number.fetch_add(1, Ordering::Relaxed) + 1);
+        Ok(kept.into_iter().flatten().collect())
+    }
+
+    /// Changes what can be changed while it holds, until the next reload.
+    pub(super) async fn change(&self, change: &serde_json::Value) -> Result<(), Vec<Problem>> {
+        let _one = self.changing.lock().await;
+        let changed = self.config().with_change(change)?;
+        self.parts.bandwidth.apply(&changed);
+        self.set_level(&changed);
+        self.config.store(Arc::new(changed));
+        Ok(())
+    }
+
+    fn set_level(&self, config: &Config) {
+        if let Some(level) = &self.level {
+            level.set(config.log.level);
+        }
+    }
+
+    pub(super) async fn drain(&self, hurry: CancellationToken) {
+        let timeouts = self.config().timeouts.clone();
+        self.draining.store(true, Ordering::Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(timeouts.pre_drain) => {}
+            () = hurry.cancelled() => {}
+        }
+        let _one = self.changing.lock().await;
+        let mut listeners = std::mem::take(&mut *self.listeners());
+        listeners.drain();
+        let deadline = tokio::time::Instant::now() + timeouts.drain;
+        let mut told = Instant::now();
+        loop {
+            let left = self.parts.sessions.count();
+            // Through a forward proxy a session is known only by its requests, which follow one another.
+            if left == 0 && self.parts.forward.recents.are_quiet(Instant::now()) {
+                break;
+            }
+            if told.elapsed() >= Duration::from_secs(10) {
+                told = Instant::now();
+                tracing::info!(sessions = left, "Draining.");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = tokio::time::sleep_until(deadline) => break,
+                () = hurry.cancelled() => break,
+            }
+        }
+        listeners.close(deadline, &hurry, &self.parts.cut).await;
+        self.parts.sessions.finish_all();
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a listener of data would have other sockets: an address keeps those it has, so that no flow changes threads.
+fn sockets_differ(old: &Config, new: &Config) -> bool {
+    let same_place = |a: &ListenerConfig, b: &ListenerConfig| b.protocol == Protocol::Udp && b.keeps_socket_of(a);
+    let differs = |a: &ListenerConfig, b: &ListenerConfig| {
+        same_place(a, b) && (a.workers, a.receive_buffer) != (b.workers, b.receive_buffer)
+    };
+    old.listeners.iter().any(|a| new.listeners.iter().any(|b| differs(a, b)))
+}

@@ -1,0 +1,196 @@
+//! What is open now: every session, control connection, flow, tunnel and request of a forward proxy, with what it has
+//! moved. The doors post it here and go on counting; whoever wants to see it looks ([`Live::transfers`]).
+//!
+//! Rates are made by whoever samples ([`Live::sample`]), so that counting costs an addition and no clock. What has ended
+//! stays in the sums of its path: by listener, kind, upstream and node, which the config bounds.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    labels::Kind,
+    transfer::{About, Pace, Transfer},
+};
+
+/// All that is open now. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct Live(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    table: Mutex<Table>,
+    number: AtomicU64,
+    paces: Mutex<HashMap<Path, Pace>>,
+}
+
+#[derive(Default)]
+struct Table {
+    open: HashMap<u64, Arc<Transfer>>,
+    /// Bytes of what has ended, up and down.
+    ended: HashMap<Path, (u64, u64)>,
+}
+
+/// The way of bytes through the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Path {
+    /// The listener they came in by.
+    pub listener: Arc<str>,
+    /// What they belong to.
+    pub kind: Kind,
+    /// The upstream; none behind a forward proxy.
+    pub upstream: Option<Arc<str>>,
+    /// The node; none behind a forward proxy, and as long as none is chosen.
+    pub node: Option<Arc<str>>,
+}
+
+/// What flows along a path.
+#[derive(Debug, Clone)]
+pub struct Flowing {
+    /// The path.
+    pub path: Path,
+    /// How many transfers are open on it.
+    pub open: u64,
+    /// Bytes a second from clients.
+    pub upload_rate: f64,
+    /// Bytes a second to clients.
+    pub download_rate: f64,
+}
+
+/// A transfer that is open until this drops.
+pub struct Posted {
+    live: Live,
+    transfer: Arc<Transfer>,
+}
+
+impl Live {
+    /// Posts what has just begun.
+    pub fn post(&self, about: About) -> Posted {
+        let number = self.0.number.fetch_add(1, Relaxed) + 1;
+        let transfer = Arc::new(Transfer::new(number, about));
+        self.table().open.insert(number, transfer.clone());
+        Posted { live: self.clone(), transfer }
+    }
+
+    /// All that is open, in no order.
+    pub fn transfers(&self) -> Vec<Arc<Transfer>> {
+        self.table().open.values().cloned().collect()
+    }
+
+    /// The one that is shown by this name.
+    pub fn find(&self, id: &str) -> Option<Arc<Transfer>> {
+        self.table().open.values().find(|transfer| transfer.id() == id).cloned()
+    }
+
+    /// Takes the time of all rates: to be called about once a second.
+    pub fn sample(&self, now: Instant) {
+        let (open, ended) = {
+            let table = self.table();
+            (table.open.values().cloned().collect::<Vec<_>>(), table.ended.clone())
+        };
+        let mut sums = ended;
+        for transfer in &open {
+            let (up, down) = transfer.sample(now);
+            let sum = sums.entry(transfer.path()).or_default();
+            *sum = (sum.0 + up, sum.1 + down);
+        }
+        let mut paces = self.paces();
+        for (path, (up, down)) in sums {
+            // The first sample of a path has nothing to be compared with but nothing.
+            paces.entry(path).or_insert_with(|| Pace::new(now - FIRST)).sample(now, up, down);
+        }
+    }
+
+    /// What flows along which path, as sampled last; a path with nothing open and nothing moving is left out.
+    pub fn flowing(&self) -> Vec<Flowing> {
+        let mut open: HashMap<Path, u64> = HashMap::new();
+        for transfer in self.transfers() {
+            *open.entry(transfer.path()).or_default() += 1;
+        }
+        let paces = self.paces();
+        let rates = |path: &Path| paces.get(path).map_or((0.0, 0.0), Pace::rates);
+        let moving = paces.iter().filter(|(_, pace)| pace.is_moving()).map(|(path, _)| path);
+        let mut paths: Vec<_> = open.keys().chain(moving).cloned().collect();
+        paths.sort();
+        paths.dedup();
+        let flowing = |path: Path| {
+            let (upload_rate, download_rate) = rates(&path);
+            Flowing { open: open.get(&path).copied().unwrap_or(0), upload_rate, download_rate, path }
+        };
+        paths.into_iter().map(flowing).collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn paces(&self) -> MutexGuard<'_, HashMap<Path, Pace>> {
+        self.0.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a path is taken to have been there when it is first seen.
+const FIRST: Duration = Duration::from_secs(1);
+
+impl std::ops::Deref for Posted {
+    type Target = Arc<Transfer>;
+
+    fn deref(&self) -> &Arc<Transfer> {
+        &self.transfer
+    }
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        let (path, counts) = (self.transfer.path(), self.transfer.counts());
+        let mut table = self.live.table();
+        table.open.remove(&self.transfer.number());
+        let sum = table.ended.entry(path).or_default();
+        *sum = (sum.0 + counts.upload(), sum.1 + counts.download());
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
+}
+
+impl fmt::Debug for Posted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Posted({})", self.transfer.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Direction;
+
+    fn about(listener: &str) -> About {
+        About { listener: listener.into(), ..About::new(Kind::Tunnel, "192.0.2.1".parse().unwrap()) }
+    }
+
+    #[test]
+    fn what_has_ended_is_gone_and_its_bytes_stay_in_the_sum_of_its_path() {
+        let (live, start) = (Live::default(), Instant::now());
+        let (a, b) = (live.post(about("egress")), live.post(about("egress")));
+        a.counts().add(Direction::Upload, 1_000_000);
+        assert_eq!(live.find(a.id()).unwrap().id(), a.id());
+        drop(a);
+        assert_eq!(live.transfers().len(), 1);
+        live.sample(start + Duration::from_secs(1));
+        let flowing = live.flowing();
+        assert_eq!((flowing.len(), flowing[0].open), (1, 1));
+        assert!(flowing[0].upload_rate > 100_000.0 && flowing[0].download_rate == 0.0, "{flowing:?}");
+        drop(b);
+        (2..200).for_each(|second| live.sample(start + Duration::from_secs(second)));
+        assert!(live.flowing().is_empty(), "nothing is open and nothing moves");
+    }
+}
