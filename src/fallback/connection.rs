@@ -139,7 +139,9 @@ async fn request(
         return refuse(door, airlock, operation, reason).await;
     }
     let prepared = match operation {
-        Operation::Start => start::start(door, &mut airlock, call, head, forwarded, &mut clock).await.map(Prepared::Carry),
+        Operation::Start => {
+            start::start(door, &mut airlock, call, head, forwarded, &mut clock).await.map(Prepared::Carry)
+        }
         _ => follow(door, &mut airlock, call, head, forwarded, &mut clock).await,
     };
     match prepared {
