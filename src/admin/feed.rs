@@ -73,7 +73,8 @@ impl Feed {
             let (live, operated) = (live.clone(), operated.clone());
             let last: Option<Arc<Moment>> = before.take();
             // Some thousand rows take milliseconds, which belong to transfers.
-            let made = tokio::task::spawn_blocking(move || Arc::new(Moment::now(&live, operated.as_ref(), last.as_deref())));
+            let made =
+                tokio::task::spawn_blocking(move || Arc::new(Moment::now(&live, operated.as_ref(), last.as_deref())));
             if let Ok(moment) = made.await {
                 before = Some(moment.clone());
                 self.moments.send_replace(Some(moment));
@@ -129,7 +130,8 @@ fn changes(before: &[Map<String, Value>], now: &[Map<String, Value>]) -> (Vec<Ma
             None => changed.push(row.clone()),
             Some(old) => {
                 let differs = |(name, value): &(&String, &Value)| old.get(*name) != Some(*value);
-                let fields: Map<_, _> = row.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect();
+                let fields: Map<_, _> =
+                    row.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect();
                 if !fields.is_empty() {
                     let id = row.get("id").map(|id| ("id".to_owned(), id.clone()));
                     changed.push(id.into_iter().chain(fields).collect());

@@ -25,7 +25,9 @@ pub enum TokenError {
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     /// It is not one line of 16 to 1024 visible ASCII characters.
-    #[error("does not hold one line of {SHORTEST} to {LONGEST} visible ASCII characters, such as `openssl rand -hex 32` makes")]
+    #[error(
+        "does not hold one line of {SHORTEST} to {LONGEST} visible ASCII characters, such as `openssl rand -hex 32` makes"
+    )]
     Form,
 }
 
@@ -132,11 +134,15 @@ fn is_own(host: &[u8], own_name: &str) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => return address.parse::<std::net::Ipv6Addr>().is_ok() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)),
+        Some((address, port)) => {
+            return address.parse::<std::net::Ipv6Addr>().is_ok()
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+        }
         None => host.split_once(':').unwrap_or((host, "")),
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    let is_named = name.eq_ignore_ascii_case("localhost") || !own_name.is_empty() && name.eq_ignore_ascii_case(own_name);
+    let is_named =
+        name.eq_ignore_ascii_case("localhost") || !own_name.is_empty() && name.eq_ignore_ascii_case(own_name);
     is_port(port) && (is_named || name.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
@@ -198,10 +204,12 @@ mod tests {
     #[test]
     fn a_name_that_somebody_else_made_lead_here_is_refused_even_for_what_is_open() {
         let as_host = |host: &'static str| Caller { host: Some(host.as_bytes()), ..caller("127.0.0.1") };
-        for own in ["localhost", "LOCALHOST:9180", "127.0.0.1:1", "[::1]:9180", "edge1:9180", "10.1.2.3", "localhost."] {
+        for own in ["localhost", "LOCALHOST:9180", "127.0.0.1:1", "[::1]:9180", "edge1:9180", "10.1.2.3", "localhost."]
+        {
             assert_eq!(ask(as_host(own), Access::Open), Ok(()), "{own}");
         }
-        for foreign in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1", "edge1.evil.example"] {
+        for foreign in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[::1", "edge1.evil.example"]
+        {
             for access in [Access::Open, Access::Read] {
                 assert_eq!(ask(as_host(foreign), access), Err(Reason::ForeignHost), "{foreign}");
             }

@@ -1,26 +1,20 @@
 //! The description of the API, made from the types that answer.
 
-use std::sync::LazyLock;
-
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{transfers::PARAMETERS, view};
 
 /// The description in OpenAPI 3.1.
-pub(super) fn description() -> &'static Value {
-    static DESCRIPTION: LazyLock<Value> = LazyLock::new(make);
-    &DESCRIPTION
-}
-
-/// An answer that there may be: its status and its shape.
-type Answers<'a> = &'a [(u16, &'static str, &'a Value)];
-
-fn make() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
-    let mut types = settings.into_generator();
-    let (status, sessions, session) = (json_of::<view::Status>(&mut types), json_of::<view::Sessions>(&mut types), json_of::<view::Session>(&mut types));
-    let (nodes, done, refused) = (json_of::<view::Nodes>(&mut types), json_of::<view::Done>(&mut types), json_of::<view::Refused>(&mut types));
+pub(super) fn description() -> Value {
+    let mut types = types();
+    let (status, sessions, session) = (
+        json_of::<view::Status>(&mut types),
+        json_of::<view::Sessions>(&mut types),
+        json_of::<view::Session>(&mut types),
+    );
+    let (nodes, done, refused) =
+        (json_of::<view::Nodes>(&mut types), json_of::<view::Done>(&mut types), json_of::<view::Refused>(&mut types));
     let config = json!({ "application/json": { "schema": { "type": "object", "description": "A config; `fallgate schema` prints its schema." } } });
     let (words, page) = (text("text/plain"), text("text/html"));
     let events = text("text/event-stream");
@@ -29,7 +23,17 @@ fn make() -> Value {
         "description": "What `sessions` calls it.",
     });
     let query: Vec<_> = PARAMETERS.iter().map(|(name, description)| parameter(name, description)).collect();
-    let read = |summary, good: &Value| operation(summary, false, &[(200, "As asked.", good), (401, "The token is wrong or missing.", &refused), (403, "The request comes from where it may not.", &refused)]);
+    let read = |summary, good: &Value| {
+        operation(
+            summary,
+            false,
+            &[
+                (200, "As asked.", good),
+                (401, "The token is wrong or missing.", &refused),
+                (403, "The request comes from where it may not.", &refused),
+            ],
+        )
+    };
     let found = |mut operation: Value, status: u16, why: &str| {
         operation["responses"][status.to_string()] = answer(why, &refused);
         operation
@@ -39,7 +43,15 @@ fn make() -> Value {
         operation
     };
     let command = |summary, rejects: bool| {
-        let mut operation = operation(summary, true, &[(200, "It is done, or under way.", &done), (401, "The token is wrong or missing.", &refused), (403, "There is no token, or the request comes from where it may not.", &refused)]);
+        let mut operation = operation(
+            summary,
+            true,
+            &[
+                (200, "It is done, or under way.", &done),
+                (401, "The token is wrong or missing.", &refused),
+                (403, "There is no token, or the request comes from where it may not.", &refused),
+            ],
+        );
         if rejects {
             operation["responses"]["400"] = answer("Nothing has changed; `problems` says why.", &refused);
         }
@@ -50,7 +62,13 @@ fn make() -> Value {
         "required": true,
         "content": { "application/json": { "schema": change_schema() } },
     });
-    let open = |summary, good: &Value| operation(summary, false, &[(200, "As asked.", good), (403, "The request comes from where it may not.", &refused)]);
+    let open = |summary, good: &Value| {
+        operation(
+            summary,
+            false,
+            &[(200, "As asked.", good), (403, "The request comes from where it may not.", &refused)],
+        )
+    };
     let mut ready = open("Whether new sessions are welcome", &words);
     ready["responses"]["503"] = answer("They are not; the body says why.", &words);
     let mut streamed = read("How all is and what is open, once a second", &events);
@@ -90,6 +108,16 @@ fn make() -> Value {
     })
 }
 
+/// An answer that there may be: its status and its shape.
+type Answers<'a> = &'a [(u16, &'static str, &'a Value)];
+
+/// Where shapes are described once and named by all who have them.
+fn types() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator()
+}
+
 fn json_of<T: JsonSchema>(types: &mut SchemaGenerator) -> Value {
     json!({ "application/json": { "schema": types.subschema_for::<T>() } })
 }
@@ -103,7 +131,8 @@ fn answer(why: &str, content: &Value) -> Value {
 }
 
 fn operation(summary: &str, is_command: bool, answers: Answers<'_>) -> Value {
-    let answers: Map<_, _> = answers.iter().map(|(status, why, content)| (status.to_string(), answer(why, content))).collect();
+    let answers: Map<_, _> =
+        answers.iter().map(|(status, why, content)| (status.to_string(), answer(why, content))).collect();
     let token = [json!({ "bearer": [] }), json!({ "basic": [] })];
     let security: Vec<_> = if is_command { token.to_vec() } else { [json!({})].into_iter().chain(token).collect() };
     json!({ "summary": summary, "responses": answers, "security": security })
@@ -126,7 +155,8 @@ fn change_schema() -> Value {
             { "type": "object", "additionalProperties": false, "properties": { "upload": { "type": "string" }, "download": { "type": "string" } } },
         ],
     });
-    let caps: Map<_, _> = ["total", "per_client", "per_session", "per_node"].iter().map(|key| ((*key).to_owned(), cap.clone())).collect();
+    let caps: Map<_, _> =
+        ["total", "per_client", "per_session", "per_node"].iter().map(|key| ((*key).to_owned(), cap.clone())).collect();
     json!({
         "type": "object",
         "additionalProperties": false,

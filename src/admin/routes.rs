@@ -114,9 +114,14 @@ impl Desk {
             Err(reason) => self.refuse(reason, access, peer),
             Ok(()) => match found {
                 Ok(route) => self.serve(route, head.uri.query(), body, patience).await,
-                Err([]) => no(StatusCode::NOT_FOUND, "not_found", "There is nothing here; /api/v1/openapi.json tells what there is."),
+                Err([]) => no(
+                    StatusCode::NOT_FOUND,
+                    "not_found",
+                    "There is nothing here; /api/v1/openapi.json tells what there is.",
+                ),
                 Err(takes) => {
-                    let mut answer = no(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "It does not take this method.");
+                    let mut answer =
+                        no(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "It does not take this method.");
                     let takes = takes.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
                     answer.headers_mut().extend(HeaderValue::from_str(&takes).map(|takes| (header::ALLOW, takes)));
                     answer
@@ -142,7 +147,9 @@ impl Desk {
             origin: field("origin"),
             site: field("sec-fetch-site"),
             authorization: field("authorization"),
-            is_forwarded: ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| head.headers.contains_key(*name)),
+            is_forwarded: ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+                .iter()
+                .any(|name| head.headers.contains_key(*name)),
         };
         gatekeeper::admit(caller, access, self.operated.token().as_deref(), &self.own_name)
     }
@@ -153,17 +160,29 @@ impl Desk {
         tracing::info!(client = %peer, %reason, "An admin request is refused.");
         let has_token = self.operated.token().is_some();
         let (status, message) = match reason {
-            Reason::AuthRequired if !has_token => (StatusCode::FORBIDDEN, "This needs a token, and admin.token_file names none."),
-            Reason::AuthRequired => (StatusCode::UNAUTHORIZED, "This needs the token of admin.token_file, as Bearer or as the password of Basic."),
+            Reason::AuthRequired if !has_token => {
+                (StatusCode::FORBIDDEN, "This needs a token, and admin.token_file names none.")
+            }
+            Reason::AuthRequired => (
+                StatusCode::UNAUTHORIZED,
+                "This needs the token of admin.token_file, as Bearer or as the password of Basic.",
+            ),
             Reason::AuthFailed => (StatusCode::UNAUTHORIZED, "This is not the token of admin.token_file."),
-            Reason::ForeignHost => (StatusCode::FORBIDDEN, "The Host field names another host; ask by address or as localhost, or bring the token."),
+            Reason::ForeignHost => (
+                StatusCode::FORBIDDEN,
+                "The Host field names another host; ask by address or as localhost, or bring the token.",
+            ),
             Reason::ForeignOrigin => (StatusCode::FORBIDDEN, "A page of another site may not ask this."),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "As many pages are open as there may be; close one."),
         };
         let mut answer = no(status, reason.as_str(), message);
         if status == StatusCode::UNAUTHORIZED {
             // A browser asks its user for a Basic password: for a page, not in the middle of a command.
-            let how = if access == Access::Command { "Bearer realm=\"fallgate\"" } else { "Basic realm=\"fallgate\", charset=\"UTF-8\"" };
+            let how = if access == Access::Command {
+                "Bearer realm=\"fallgate\""
+            } else {
+                "Basic realm=\"fallgate\", charset=\"UTF-8\""
+            };
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));
         }
         answer
@@ -189,12 +208,14 @@ impl Desk {
             },
             Route::Nodes => json(StatusCode::OK, &view::Nodes { nodes: self.operated.status().nodes }),
             Route::Config => json(StatusCode::OK, &self.operated.config()),
-            Route::Description => json(StatusCode::OK, openapi::description()),
+            Route::Description => json(StatusCode::OK, &openapi::description()),
             Route::Events => self.events(patience),
             Route::Cancel(id) => match self.operated.cancel(id) {
                 Cancelled::Done => done(format!("{id} ends.")),
                 Cancelled::Unknown => unknown_session(),
-                Cancelled::Cannot => no(StatusCode::CONFLICT, "conflict", "A flow ends with its control connection; cancel that one."),
+                Cancelled::Cannot => {
+                    no(StatusCode::CONFLICT, "conflict", "A flow ends with its control connection; cancel that one.")
+                }
             },
             Route::Change => match read(body).await {
                 Ok(change) => self.said(self.operated.change(change).await),

@@ -50,7 +50,12 @@ impl Query {
                     parsed.limit = Some(limit.ok_or(format!("limit is a number from 1 to {MOST}"))?);
                     continue;
                 }
-                _ => return Err(format!("there is no parameter of this name, or it stands twice; there are {}", names())),
+                _ => {
+                    return Err(format!(
+                        "there is no parameter of this name, or it stands twice; there are {}",
+                        names()
+                    ));
+                }
             };
             if parsed.wanted.iter().any(|(known, _)| *known == column) {
                 return Err(format!("{name} stands twice"));

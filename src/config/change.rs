@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::{Config, Problem, none_of, schema, shape, validate};
 
 /// The keys that can be changed without a new configuration.
-const CHANGEABLE: &str = "log.level and bandwidth.total, per_client, per_session and per_node can be changed; all else by a reload";
+const CHANGEABLE: &str =
+    "log.level and bandwidth.total, per_client, per_session and per_node can be changed; all else by a reload";
 
 impl Config {
     /// The same configuration with a change: a tree of nothing but what is to be another. `${NAME}` is not expanded in it.
@@ -14,7 +15,8 @@ impl Config {
     /// The change names what cannot be changed, or is wrong; then all of it is reported.
     pub fn with_change(&self, change: &Value) -> Result<Config, Vec<Problem>> {
         let change = change.as_object().filter(|change| !change.is_empty());
-        let change = change.ok_or_else(|| vec![Problem::new("", "the change names nothing").hint(CHANGEABLE.to_owned())])?;
+        let change =
+            change.ok_or_else(|| vec![Problem::new("", "the change names nothing").hint(CHANGEABLE.to_owned())])?;
         none_of(unchangeable(change))?;
         // What is not changed was valid, and passwords are masked: of the result only the changed sections are taken.
         let mut tree = serde_json::to_value(self).map_err(|error| vec![Problem::new("", error.to_string())])?;
@@ -77,7 +79,8 @@ mod tests {
         let total = Bandwidth { upload: Some(125_000_000), download: Some(125_000_000) };
         assert_eq!((after.bandwidth.total, after.bandwidth.per_session), (total, before.bandwidth.per_session));
         assert_eq!(after.bandwidth.per_client, Bandwidth { upload: Some(1_000_000), download: None });
-        let off = after.with_change(&json!({ "bandwidth": { "total": "off", "per_client": "off" }, "log": { "level": "info" } }));
+        let off = after
+            .with_change(&json!({ "bandwidth": { "total": "off", "per_client": "off" }, "log": { "level": "info" } }));
         assert_eq!(off.unwrap(), before);
     }
 

@@ -16,7 +16,7 @@ use crate::{
         forwarded::{self, Forwarded},
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
-    telemetry::{Operation, Outcome, Reason},
+    telemetry::{Operation, Outcome, Reason, WorkClock},
 };
 
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
@@ -108,6 +108,7 @@ async fn request(
     (client, guest): (SocketAddr, &Guest),
     keeps: &mut Vec<Arc<Session>>,
 ) -> Next {
+    let mut clock = WorkClock::running_since(airlock.head_whole());
     let host = head.field("host").unwrap_or_default();
     let forwarded = forwarded::of(&head, client, door.entrance.is_tls(), door.entrance.fronts().trusted());
     let call = match grammar::parse(head.method(), head.target(), host) {
@@ -139,11 +140,16 @@ async fn request(
         return refuse(door, airlock, operation, reason).await;
     }
     let prepared = match operation {
-        Operation::Start => start::start(door, &mut airlock, call, head, forwarded).await.map(Prepared::Carry),
-        _ => follow(door, &mut airlock, call, head, forwarded).await,
+        Operation::Start => {
+            start::start(door, &mut airlock, call, head, forwarded, &mut clock).await.map(Prepared::Carry)
+        }
+        _ => follow(door, &mut airlock, call, head, forwarded, &mut clock).await,
     };
     match prepared {
-        Ok(Prepared::Carry(exchange)) => carry(door, airlock, exchange, keeps).await,
+        Ok(Prepared::Carry(exchange)) => {
+            exchange.set_clock(clock);
+            carry(door, airlock, exchange, keeps).await
+        }
         Ok(Prepared::EndOfRefused) => {
             let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
             door.metrics.request(operation, 200);
@@ -165,9 +171,12 @@ async fn follow(
     call: Call,
     head: Head,
     forwarded: Forwarded,
+    clock: &mut WorkClock,
 ) -> Result<Prepared, Refused> {
     if let Some(session) = door.sessions.find(call.session) {
+        clock.stand();
         session.quiet(TURN).await;
+        clock.run();
     }
     let Some(session) = door.sessions.find(call.session) else {
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
@@ -195,7 +204,9 @@ async fn follow(
             session.set_current_file(&grammar::readable(&call.name), size);
         }
         Operation::End => {
+            clock.stand();
             airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| start::broken_off(&e))?;
+            clock.run();
             session.set_end(body::end(airlock.taken_in()));
         }
         _ => {}

@@ -35,7 +35,7 @@ use crate::{
     config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig},
     limit::Bandwidth,
     net::{http1::Lent, tls::TlsError, tls_client::ClientTls},
-    telemetry::{Direction, Operation, Reason},
+    telemetry::{AddedLatency, Direction, Operation, Reason, WorkClock},
     upstream::Pending,
 };
 
@@ -50,6 +50,7 @@ pub(super) struct Engine {
     proxy: Arc<HttpProxy<Carrier>>,
     bandwidth: Bandwidth,
     listener: Arc<str>,
+    added: AddedLatency,
     /// Never fires: the gateway drains connections itself.
     shutdown: watch::Receiver<bool>,
     _never: watch::Sender<bool>,
@@ -69,6 +70,7 @@ impl Engine {
         upstream: &UpstreamConfig,
         top: &Config,
         bandwidth: Bandwidth,
+        added: AddedLatency,
     ) -> Result<Engine, TlsError> {
         let tls = match upstream.scheme {
             Scheme::Http => None,
@@ -92,13 +94,14 @@ impl Engine {
         };
         let (never, shutdown) = watch::channel(false);
         let proxy = Arc::new(http_proxy(&Arc::new(conf), carrier));
-        Ok(Engine { proxy, bandwidth, listener: listener.name.as_str().into(), shutdown, _never: never })
+        Ok(Engine { proxy, bandwidth, listener: listener.name.as_str().into(), added, shutdown, _never: never })
     }
 
     /// Carries one exchange; afterwards the exchange tells what became of it.
     pub(super) async fn carry(&self, loan: Lent, exchange: Arc<Exchange>) {
         let caps = (self.bandwidth.clone(), self.listener.clone());
-        let mut session = ServerSession::new_http1(Box::new(EngineStream::new(loan, exchange.clone(), caps)));
+        let stream = EngineStream::new(loan, exchange.clone(), caps, self.added.clone());
+        let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_connection_user_context(Some(Box::new(exchange)));
         self.proxy.process_new_http(session, &self.shutdown).await;
     }
@@ -166,11 +169,14 @@ impl ProxyHttp for Carrier {
         let kept = exchange.session.as_ref().and_then(|session| session.take_node_conn());
         let address = loop {
             let node = exchange.node();
+            exchange.on_clock(WorkClock::stand);
             let pending = match kept {
                 Some(_) => None,
                 None => Some(node.pending(node.fallback_port()).await),
             };
-            match node.address(node.fallback_port()).await {
+            let address = node.address(node.fallback_port()).await;
+            exchange.on_clock(WorkClock::run);
+            match address {
                 Ok(address) => {
                     ctx.pending = pending;
                     break address;
@@ -294,6 +300,7 @@ impl ProxyHttp for Carrier {
         match self.headers.to_client(answer, &exchange) {
             Ok(passes_body) => {
                 ctx.passes_body = passes_body;
+                exchange.answer_begins();
                 if passes_body {
                     exchange.body_begins();
                     exchange

@@ -119,6 +119,11 @@ impl Entry {
         &self.sessions
     }
 
+    /// How many sessions may wait, and how many do.
+    pub fn waiting(&self) -> (u32, u32) {
+        (self.waiting.max.load(Ordering::Relaxed), self.waiting.now.load(Ordering::Relaxed))
+    }
+
     /// From now on this config holds, and these are its upstreams. Who waits tries anew.
     pub fn apply(&self, config: &Config, upstreams: &HashMap<String, Arc<Upstream>>) {
         let (limits, now) = (&config.limits, Instant::now());

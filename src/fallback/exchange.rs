@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     net::{forwarded::Forwarded, http1::Head},
-    telemetry::{Direction, Operation, Reason},
+    telemetry::{AddedLatency, Direction, Operation, Reason, WorkClock},
     upstream::{Lease, NoNode, Node, Upstream},
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) forwarded: Forwarded,
     /// The start body's part of the memory for all of them, until it has gone on.
     pub(super) room: Option<OwnedSemaphorePermit>,
+    /// What goes to the client from now on is the final answer.
+    answers: AtomicBool,
     /// What goes to the client from now on is a body, and the head before it.
     answers_with_body: AtomicBool,
     /// Bytes waited for a cap on bandwidth since this was last asked.
@@ -48,6 +50,8 @@ struct State {
     tried: Vec<Arc<Node>>,
     fate: Fate,
     node_conn: Slot,
+    /// How long the gateway has been at work on it; none before it is carried.
+    clock: Option<WorkClock>,
 }
 
 /// What became of the exchange.
@@ -100,7 +104,14 @@ impl Exchange {
         node: Arc<Node>,
         lease: Option<Lease>,
     ) -> Exchange {
-        let state = State { node, _lease: lease, tried: Vec::new(), fate: Fate::default(), node_conn: Slot::default() };
+        let state = State {
+            node,
+            _lease: lease,
+            tried: Vec::new(),
+            fate: Fate::default(),
+            node_conn: Slot::default(),
+            clock: None,
+        };
         Exchange {
             call,
             head,
@@ -109,6 +120,7 @@ impl Exchange {
             offer_persistence: None,
             forwarded,
             room: None,
+            answers: AtomicBool::new(false),
             answers_with_body: AtomicBool::new(false),
             held_up: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -133,6 +145,7 @@ impl Exchange {
     /// requests need the node that has the session.
     pub(super) fn move_on(&self) -> Result<(), NoNode> {
         let session = self.session.as_ref().filter(|_| self.is_start()).ok_or(NoNode)?;
+        self.on_clock(WorkClock::spoil);
         let mut state = self.lock();
         let node = state.node.clone();
         state.tried.push(node);
@@ -186,6 +199,16 @@ impl Exchange {
         self.answers_with_body.store(true, Relaxed);
     }
 
+    /// The client is about to get the final head.
+    pub(super) fn answer_begins(&self) {
+        self.answers.store(true, Relaxed);
+    }
+
+    /// Whether what goes to the client is the final head, or comes after it.
+    pub(super) fn has_answer_begun(&self) -> bool {
+        self.answers.load(Relaxed)
+    }
+
     /// Whether the client is getting an answer with a body.
     pub(super) fn has_body_begun(&self) -> bool {
         self.answers_with_body.load(Relaxed)
@@ -205,6 +228,32 @@ impl Exchange {
     pub(super) fn note_size(&self, size: Option<u64>) {
         if let Some((session, size)) = self.session.as_ref().zip(size) {
             session.set_current_size(size);
+        }
+    }
+
+    /// What the gateway adds is told by this clock from now on.
+    pub(super) fn set_clock(&self, clock: WorkClock) {
+        self.lock().clock = Some(clock);
+    }
+
+    /// Runs the clock, stands it, or spoils it.
+    pub(super) fn on_clock(&self, change: impl FnOnce(&mut WorkClock)) {
+        if let Some(clock) = &mut self.lock().clock {
+            change(clock);
+        }
+    }
+
+    /// The final head was given to the client's connection: what the gateway added until now is counted.
+    pub(super) fn handed(&self, added: &AddedLatency) {
+        let slot = self.lock().node_conn.clone();
+        let times = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(NodeConn::times);
+        if let Some(times) = times {
+            self.on_clock(|clock| {
+                clock.stand_at(times.sent);
+                clock.waited(times.connecting);
+                clock.run_from(times.answered);
+                clock.count(added);
+            });
         }
     }
 

@@ -74,10 +74,11 @@ impl Door {
         bandwidth: Bandwidth,
         drain: CancellationToken,
     ) -> Result<Door, TlsError> {
+        let own = metrics.listener(&config.name);
         Ok(Door {
             name: config.name.clone(),
             entrance: Entrance::build(config, &top.timeouts, metrics)?,
-            engine: engine::Engine::new(config, upstream.0, top, bandwidth)?,
+            engine: engine::Engine::new(config, upstream.0, top, bandwidth, own.added_latency())?,
             upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),
@@ -86,7 +87,7 @@ impl Door {
             sessions,
             own: entry.door(&config.name),
             entry,
-            metrics: metrics.listener(&config.name),
+            metrics: own,
             drain,
         })
     }

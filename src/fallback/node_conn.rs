@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -43,17 +44,48 @@ pub(super) struct NodeConn {
     head: BytesMut,
     /// The head of the answer that is read now.
     pub(super) answer: NodeHead,
+    /// How long it took to open for this exchange.
+    connecting: Duration,
+    /// The head of the request was given to it.
+    sent: Option<Instant>,
+    /// The final head of the answer had come.
+    answered: Option<Instant>,
+}
+
+/// What an exchange took at its node's connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// To open the connection; zero for a kept one.
+    pub(super) connecting: Duration,
+    /// When the head of the request was on its way, or its body was waited for.
+    pub(super) sent: Instant,
+    /// When the final head of the answer had come.
+    pub(super) answered: Instant,
 }
 
 impl NodeConn {
     async fn open(address: SocketAddr, tls: Option<(&ClientTls, &str)>) -> io::Result<NodeConn> {
+        let begin = Instant::now();
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let io = match tls {
             None => Io::Plain(stream),
             Some((tls, host)) => Io::Tls(Box::new(tls.connect(stream, host).await?)),
         };
-        Ok(NodeConn { io, head: BytesMut::new(), answer: NodeHead::default() })
+        let (head, answer, connecting) = (BytesMut::new(), NodeHead::default(), begin.elapsed());
+        Ok(NodeConn { io, head, answer, connecting, sent: None, answered: None })
+    }
+
+    /// Makes a kept connection ready for its next exchange.
+    fn renew(&mut self) {
+        self.answer = NodeHead::default();
+        (self.connecting, self.sent, self.answered) = (Duration::ZERO, None, None);
+    }
+
+    /// What the exchange took, once the final head of its answer has come.
+    pub(super) fn times(&self) -> Option<Times> {
+        let (sent, answered) = self.sent.zip(self.answered)?;
+        Some(Times { connecting: self.connecting, sent, answered })
     }
 
     /// Whether nothing has come since the last answer: a node that closed, or says more than it was
@@ -104,7 +136,7 @@ impl L4Connect for Connector {
     async fn connect(&self, _: &EngineAddr) -> pingora_core::Result<Stream> {
         let is_kept = match lock(&self.slot).as_mut() {
             Some(kept) => {
-                kept.answer = NodeHead::default();
+                kept.renew();
                 true
             }
             None => false,
@@ -141,6 +173,9 @@ impl AsyncRead for NodeStream {
                 let before = buf.filled().len();
                 ready!(conn.poll_io_read(cx, buf))?;
                 conn.answer.saw(buf.filled().get(before..).unwrap_or_default());
+                if conn.answered.is_none() && conn.answer.is_done() {
+                    conn.answered = Some(Instant::now());
+                }
                 Poll::Ready(Ok(()))
             }
             None => Poll::Ready(Ok(())),
@@ -155,6 +190,7 @@ impl AsyncWrite for NodeStream {
         let Some(conn) = slot.as_mut() else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         if std::mem::take(&mut this.holds_head) {
             conn.head.extend_from_slice(buf);
+            conn.sent = Some(Instant::now());
             return Poll::Ready(Ok(buf.len()));
         }
         while !conn.head.is_empty() {
@@ -171,7 +207,10 @@ impl AsyncWrite for NodeStream {
                 return Poll::Ready(Ok(n - of_head));
             }
         }
-        conn.poll_io_write(cx, &[io::IoSlice::new(buf)])
+        let written = conn.poll_io_write(cx, &[io::IoSlice::new(buf)]);
+        // What the node does not take at once is not the gateway's delay.
+        conn.sent.get_or_insert_with(Instant::now);
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

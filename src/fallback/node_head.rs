@@ -38,6 +38,11 @@ impl NodeHead {
         }
     }
 
+    /// Whether the final head was read to its end.
+    pub(super) fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// The values of a field in their order, as far as they were read: without blanks before them, with
     /// those after them. None where a line is folded, for then it is not clear what is a value.
     pub(super) fn values(&self, name: &str) -> Vec<&[u8]> {

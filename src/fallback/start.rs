@@ -16,7 +16,7 @@ use crate::{
         forwarded::Forwarded,
         http1::{Airlock, Head},
     },
-    telemetry::{Outcome, Reason},
+    telemetry::{Outcome, Reason, WorkClock},
 };
 
 /// The largest start body that is read whole before it goes on, in bytes; a larger one cannot wait for room.
@@ -29,16 +29,19 @@ pub(super) async fn start(
     call: Call,
     head: Head,
     forwarded: Forwarded,
+    clock: &mut WorkClock,
 ) -> Result<Arc<Exchange>, Refused> {
     let length = head.content_length().unwrap_or(0);
     let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
     let wanted =
         if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
+    clock.stand();
     if let Err(error) = airlock.take_in(wanted, door.timeouts.body_idle).await {
         let reason = broken_off(&error);
         door.sessions.refuse(unread(door, &call, &forwarded), Outcome::Lost, reason);
         return Err(reason);
     }
+    clock.run();
     let text = airlock.taken_in();
     let Some(said) = body::start(text) else {
         return Err(door.refuse_start(unread(door, &call, &forwarded), Reason::BadStart));
@@ -61,7 +64,7 @@ pub(super) async fn start(
     }
     let session = door.sessions.begin(opening).map_err(|reason| door.outside(forwarded.client, reason))?;
     let waits = session.busy();
-    let node = match waiting::admit(door, airlock, &session, room.is_some()).await {
+    let node = match waiting::admit(door, airlock, &session, room.is_some(), clock).await {
         Ok(()) => session.node().ok_or(Reason::Internal),
         Err(reason) => Err(reason),
     };

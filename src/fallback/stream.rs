@@ -21,7 +21,7 @@ use super::exchange::Exchange;
 use crate::{
     limit::{Bandwidth, Flow, Shaper},
     net::http1::Lent,
-    telemetry::Direction,
+    telemetry::{AddedLatency, Direction},
 };
 
 /// A loan on which the engine closes nothing.
@@ -34,6 +34,8 @@ pub(super) struct EngineStream {
     /// Of the bodies of request and answer, from their first bytes on: by then the node is certain.
     up: Option<Shaper>,
     down: Option<Shaper>,
+    /// Where it is counted what the gateway added, until that was done.
+    added: Option<AddedLatency>,
 }
 
 impl EngineStream {
@@ -42,8 +44,9 @@ impl EngineStream {
         loan: Lent,
         exchange: Arc<Exchange>,
         (bandwidth, listener): (Bandwidth, Arc<str>),
+        added: AddedLatency,
     ) -> EngineStream {
-        EngineStream { loan, exchange, bandwidth, listener, up: None, down: None }
+        EngineStream { loan, exchange, bandwidth, listener, up: None, down: None, added: Some(added) }
     }
 
     /// The pace of a body.
@@ -80,6 +83,18 @@ impl EngineStream {
             self.pace(direction).give_back((may_pass - passed) as u64);
         }
     }
+
+    /// Writes what a cap on bandwidth lets pass of a body, and all else as it is.
+    fn poll_write_in_pace(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.exchange.has_body_begun() || self.pace(Direction::Download).is_unlimited() {
+            return Pin::new(&mut self.loan).poll_write(cx, buf);
+        }
+        let may_pass = ready!(self.poll_pace(Direction::Download, buf.len(), cx));
+        let polled = Pin::new(&mut self.loan).poll_write(cx, buf.get(..may_pass).unwrap_or(buf));
+        let n = if let Poll::Ready(Ok(n)) = &polled { *n } else { 0 };
+        self.settle(Direction::Download, may_pass, n);
+        polled
+    }
 }
 
 impl AsyncRead for EngineStream {
@@ -100,13 +115,11 @@ impl AsyncRead for EngineStream {
 
 impl AsyncWrite for EngineStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.exchange.has_body_begun() || self.pace(Direction::Download).is_unlimited() {
-            return Pin::new(&mut self.loan).poll_write(cx, buf);
+        let polled = self.poll_write_in_pace(cx, buf);
+        // What a cap or the client does not take at once is not the gateway's delay.
+        if self.added.is_some() && self.exchange.has_answer_begun() {
+            self.added.take().iter().for_each(|added| self.exchange.handed(added));
         }
-        let may_pass = ready!(self.poll_pace(Direction::Download, buf.len(), cx));
-        let polled = Pin::new(&mut self.loan).poll_write(cx, buf.get(..may_pass).unwrap_or(buf));
-        let n = if let Poll::Ready(Ok(n)) = &polled { *n } else { 0 };
-        self.settle(Direction::Download, may_pass, n);
         polled
     }
 

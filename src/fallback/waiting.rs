@@ -18,7 +18,7 @@ use crate::{
     config::WhenFull,
     limit::{ClientKey, Full, SessionLimit, Unserved},
     net::http1::Airlock,
-    telemetry::{ActiveGuard, Reason},
+    telemetry::{ActiveGuard, Reason, WorkClock},
 };
 
 /// From one sign of life to the next; the client's patience is 20 seconds (docs/protocol.md, "Answers").
@@ -62,17 +62,24 @@ pub(super) async fn admit(
     airlock: &mut Airlock,
     session: &Arc<Session>,
     can_wait: bool,
+    clock: &mut WorkClock,
 ) -> Result<(), Reason> {
     let terms = door.own.terms();
     let client = ClientKey::from(session.client());
     let start = Start { door, session, client, user: session.user().map(Arc::from), passed: [false; 2] };
     // One that is not to wait has its turn like all others, so that it overtakes nobody.
     let can_wait = can_wait && terms.when_full == WhenFull::Wait;
-    start.in_turn(airlock, &terms, can_wait).await
+    start.in_turn(airlock, &terms, can_wait, clock).await
 }
 
 impl Start<'_> {
-    async fn in_turn(mut self, airlock: &mut Airlock, terms: &Terms, can_wait: bool) -> Result<(), Reason> {
+    async fn in_turn(
+        mut self,
+        airlock: &mut Airlock,
+        terms: &Terms,
+        can_wait: bool,
+        clock: &mut WorkClock,
+    ) -> Result<(), Reason> {
         let (door, begin) = (self.door, Instant::now());
         let waiter = Waiter { listener: door.own.name.clone(), client: self.client };
         let known = door.entry.needs.enter(waiter.clone());
@@ -83,6 +90,7 @@ impl Start<'_> {
         let mut next_look = time::Instant::from_std(begin + MOMENT);
         let mut waiting = None;
         loop {
+            clock.stand();
             let turn = tokio::select! {
                 biased;
                 () = door.drain.cancelled() => return Err(Reason::Draining),
@@ -101,6 +109,7 @@ impl Start<'_> {
                 next_look = time::Instant::now() + NOTICE;
                 continue;
             };
+            clock.run();
             known.set(Need::Unknown);
             // What holds may have changed meanwhile.
             let lacks = match self.attempt(&door.own.terms()) {

@@ -101,8 +101,7 @@ impl Gateway {
         run.begin(listeners);
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
-        let tasks =
-            vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(Arc::downgrade(&run))).abort_handle()];
+        let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(Arc::downgrade(&run))).abort_handle()];
         Ok(Gateway { run, admin, tasks })
     }
 

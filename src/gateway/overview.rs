@@ -7,10 +7,8 @@ use std::{
 
 use super::{generation::Generation, running::Run};
 use crate::{
-    admin::view::{
-        Certificate, Limit, Listener, Node, Path, Port, Refusal, Reload, State, Status, Waiting,
-    },
-    config::Config,
+    admin::view::{Certificate, Limit, Listener, Node, Path, Port, Refusal, Reload, State, Status, Waiting},
+    config::{Config, Protocol},
     telemetry::{Flowing, Metrics, Stage},
 };
 
@@ -48,7 +46,8 @@ pub(super) fn status(run: &Run) -> Status {
 fn judge(run: &Run, generation: &Generation, status: &Status) -> (State, Vec<String>) {
     let mut notes = Vec::new();
     for node in status.nodes.iter().filter(|node| !node.up) {
-        let down: Vec<_> = node.ports.iter().filter(|port| port.known && !port.up).map(|port| port.name.as_str()).collect();
+        let down: Vec<_> =
+            node.ports.iter().filter(|port| port.known && !port.up).map(|port| port.name.as_str()).collect();
         notes.push(format!("Node {} of {} is down at {}.", node.name, node.upstream, down.join(", ")));
     }
     let soon = status.now + ENDS_SOON.as_secs_f64();
@@ -87,7 +86,8 @@ fn listeners(run: &Run, config: &Config, flowing: &[Flowing]) -> Vec<Listener> {
             protocol: listener.protocol.as_str().to_owned(),
             address: bound.get(listener.name.as_str()).map_or(listener.address.to_string(), ToString::to_string),
             leads_to: listener.leads_to().to_owned(),
-            connections: run.parts.metrics.connections_open(&listener.name),
+            connections: (listener.protocol != Protocol::Udp)
+                .then(|| run.parts.metrics.connections_open(&listener.name)),
             open: of_it().map(|flowing| flowing.open).sum(),
             upload_rate: of_it().map(|flowing| flowing.upload_rate).sum(),
             download_rate: of_it().map(|flowing| flowing.download_rate).sum(),

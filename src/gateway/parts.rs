@@ -18,9 +18,9 @@ use crate::{
     fallback::{Entry, Sessions},
     forward::{self, address::OwnAddresses},
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
-    net::interfaces,
+    net::{files, interfaces},
     relay,
-    telemetry::{AccessLog, Live, Metrics},
+    telemetry::{AccessLog, Limit, Live, Metrics},
     tunnel::PipePool,
     upstream::Upstream,
 };
@@ -54,7 +54,8 @@ impl Parts {
     pub(super) fn new(config: &Config) -> Result<Parts, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
-            .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
+            .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?
+            .counting_drops(metrics.access_log_dropped.clone());
         let bandwidth = Bandwidth::new(config);
         let throttled = bandwidth.clone();
         metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));
@@ -62,7 +63,7 @@ impl Parts {
         let (pipes, cut) = (PipePool::new(PIPES, PIPE_ROOM), CancellationToken::new());
         let entry = Arc::new(Entry::new(&config.limits));
         let connections = ConnectionLimit::new(Maxima::of_connections(&config.limits));
-        Ok(Parts {
+        let parts = Parts {
             metrics,
             sessions: Arc::new(Sessions::new(access_log.clone(), live.clone())),
             places: Places { connections, sessions: entry.sessions().clone() },
@@ -91,7 +92,28 @@ impl Parts {
             access_log,
             live,
             session_idle: LiveDuration::new(config.timeouts.session_idle),
-        })
+        };
+        parts.show_limits();
+        Ok(parts)
+    }
+
+    /// Lets the metrics tell how much of each limit is used.
+    fn show_limits(&self) {
+        let (connections, tunnels) = (self.places.connections.clone(), self.forward.tunnels.clone());
+        let (sessions, flows) = (self.places.sessions.clone(), self.flows.clone());
+        // It knows the upstreams, and they the metrics.
+        let entry = Arc::downgrade(&self.entry);
+        self.metrics.read_limits(move |limit| match limit {
+            Limit::MaxConnections => (connections.max().map(u64::from), connections.open().into()),
+            Limit::MaxSessions => (sessions.max().map(u64::from), sessions.open().into()),
+            Limit::MaxWaiting => entry.upgrade().map_or((None, 0), |entry| {
+                let (max, now) = entry.waiting();
+                (Some(max.into()), now.into())
+            }),
+            Limit::MaxUdpFlows => (Some(flows.max().into()), flows.open().into()),
+            Limit::MaxTunnels => (tunnels.max().map(u64::from), tunnels.open().into()),
+            Limit::OpenFiles => (files::limit().ok(), files::open().unwrap_or(0)),
+        });
     }
 
     /// What the gateway listens on from now on.

@@ -13,12 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ReloadError, StartError,
-    generation::Generation,
-    listeners::Listeners,
-    parts::Parts,
-};
+use super::{ReloadError, StartError, generation::Generation, listeners::Listeners, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
     telemetry::logging::LevelHandle,

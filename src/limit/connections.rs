@@ -55,6 +55,11 @@ impl ConnectionLimit {
         Ok(ConnectionPermit { permit, limit: self.clone(), is_named: who.is_some() })
     }
 
+    /// How many connections there may be, over all listeners; `None` is no maximum.
+    pub fn max(&self) -> Option<u32> {
+        self.maxima.load().all
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> u32 {
         self.permits.held(&Scope::All)

@@ -41,6 +41,11 @@ impl FlowLimit {
         self.max_per_client.store(max_per_client, Ordering::Relaxed);
     }
 
+    /// How many flows there may be.
+    pub fn max(&self) -> u32 {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// How many flows live now.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)

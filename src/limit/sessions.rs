@@ -74,6 +74,11 @@ impl SessionLimit {
         claims.acquire(&self.permits).map(SessionPermit)
     }
 
+    /// How many sessions there may be, over all listeners; `None` is no maximum.
+    pub fn max(&self) -> Option<u32> {
+        self.maxima.load().all
+    }
+
     /// How many sessions are open.
     pub fn open(&self) -> u32 {
         self.permits.held(&Scope::All)

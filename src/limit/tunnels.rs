@@ -36,6 +36,11 @@ impl TunnelLimit {
         claims.acquire(&self.permits).map(|permit| TunnelPermit { _permit: permit })
     }
 
+    /// How many tunnels there may be, over all listeners; `None` is no maximum.
+    pub fn max(&self) -> Option<u32> {
+        self.maxima.load().all
+    }
+
     /// How many tunnels are open.
     pub fn open(&self) -> u32 {
         self.permits.held(&Scope::All)

@@ -17,6 +17,17 @@ pub fn hard_limit() -> std::io::Result<u64> {
     rlimit::Resource::NOFILE.get_hard()
 }
 
+/// How many descriptors this process may have.
+pub fn limit() -> std::io::Result<u64> {
+    rlimit::Resource::NOFILE.get_soft()
+}
+
+/// How many descriptors this process has.
+pub fn open() -> std::io::Result<u64> {
+    // Reading the folder takes one for itself.
+    Ok((std::fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1))
+}
+
 /// Descriptors that a config's maxima may need: two for a connection, one for a flow where there can be any, and one
 /// for each port of data and each thread there.
 pub fn needed(config: &Config) -> u64 {

@@ -11,6 +11,8 @@ use std::{
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
+use prometheus::IntCounter;
+
 use super::Record;
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
@@ -28,6 +30,8 @@ enum Message {
 pub struct AccessLog {
     format: AccessLogFormat,
     sender: Option<SyncSender<Message>>,
+    /// Counts lines that were dropped.
+    dropped: Option<IntCounter>,
 }
 
 impl AccessLog {
@@ -35,7 +39,7 @@ impl AccessLog {
     pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
         let target = match config.path.as_str() {
             "off" => {
-                return Ok(AccessLog { format: config.format, sender: None });
+                return Ok(AccessLog { format: config.format, sender: None, dropped: None });
             }
             "stdout" => Target::Stdout,
             "stderr" => Target::Stderr,
@@ -43,13 +47,19 @@ impl AccessLog {
         };
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(target, &receiver))?;
-        Ok(AccessLog { format: config.format, sender: Some(sender) })
+        Ok(AccessLog { format: config.format, sender: Some(sender), dropped: None })
+    }
+
+    /// Has lines that are dropped counted there.
+    pub fn counting_drops(self, dropped: IntCounter) -> AccessLog {
+        AccessLog { dropped: Some(dropped), ..self }
     }
 
     /// Hands a record to the writer; never waits.
     pub fn write(&self, record: &Record) {
         let Some(sender) = &self.sender else { return };
         if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(self.format))) {
+            self.dropped.iter().for_each(IntCounter::inc);
             tracing::warn!("The access log cannot keep up; a line was dropped.");
         }
     }

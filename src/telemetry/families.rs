@@ -1,7 +1,8 @@
 //! Registers families and remembers what they are, so that the documentation can be held to them.
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 type Result<T> = std::result::Result<T, prometheus::Error>;
@@ -37,6 +38,10 @@ impl Families {
 
     pub(super) fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
         self.add(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter> {
+        self.add(IntCounter::with_opts(opts(name, help))?)
     }
 
     pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {

@@ -330,6 +330,24 @@ words! {
 }
 
 words! {
+    /// What a limit of the whole gateway counts, by its key in `limits`.
+    Limit {
+        /// Client connections, over all listeners.
+        MaxConnections = "max_connections",
+        /// Fallback sessions that were let in.
+        MaxSessions = "max_sessions",
+        /// Fallback sessions that wait for room.
+        MaxWaiting = "max_waiting",
+        /// Flows of data.
+        MaxUdpFlows = "max_udp_flows",
+        /// Tunnels of forward proxies.
+        MaxTunnels = "max_tunnels",
+        /// Descriptors of the process; the limit is the system's (`RLIMIT_NOFILE`).
+        OpenFiles = "open_files",
+    }
+}
+
+words! {
     /// What was noticed of a session and let pass.
     Finding {
         /// A download was not as long as announced; a file that grows is legitimate.

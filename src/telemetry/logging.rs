@@ -30,12 +30,5 @@ pub fn init(level: LogLevel) -> LevelHandle {
 }
 
 fn filter(level: LogLevel) -> EnvFilter {
-    let level = match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    EnvFilter::new(format!("off,fallgate={level}"))
+    EnvFilter::new(format!("off,fallgate={}", level.as_str()))
 }

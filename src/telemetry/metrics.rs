@@ -4,16 +4,21 @@
 //! bounded by the config and the code. What is counted on every request or chunk is resolved to its
 //! series when a listener is built ([`ListenerMetrics`]).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use prometheus::{Encoder, Gauge, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 use super::{
+    added::AddedLatency,
     families::{Families, Family},
     labels::{
-        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Outcome, Reason, Scope,
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
         TunnelOutcome,
     },
+    limits::Limits,
+    refusals::{OfListener, RefusalSeen, Refusals},
     series::{DataMetrics, ListenerMetrics, TunnelMetrics},
     throttled::Throttled,
 };
@@ -24,6 +29,10 @@ const DURATIONS: &[f64] = &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0
 const WAITS: &[f64] = &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0];
 /// Seconds; a connect to a node is a matter of milliseconds until it is not.
 const CONNECTS: &[f64] = &[0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.5, 5.0];
+/// Seconds; what the gateway adds is a fraction of a millisecond, and a second when it has no processor left.
+const ADDED: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+];
 
 /// Every family the gateway exports. Fields carry the family's help text as their doc.
 #[derive(Debug)]
@@ -40,9 +49,11 @@ pub struct Metrics {
     session_duration: HistogramVec,
     waiting: IntGaugeVec,
     wait: HistogramVec,
+    added: HistogramVec,
     files: IntCounterVec,
     bytes: IntCounterVec,
     refusals: IntCounterVec,
+    refusals_seen: Refusals,
     findings: IntCounterVec,
     controls_finished: IntCounterVec,
     tunnels: IntCounterVec,
@@ -54,6 +65,9 @@ pub struct Metrics {
     dropped: IntCounterVec,
     icmp_errors: IntCounterVec,
     throttled: Throttled,
+    limits: Limits,
+    /// Lines of the access log that its writer could not keep up with.
+    pub access_log_dropped: IntCounter,
     /// 1 while a node's port passes its checks, else 0.
     pub node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
@@ -116,6 +130,12 @@ impl Metrics {
                 &["listener"],
                 WAITS,
             )?,
+            added: f.histograms(
+                "added_latency_seconds",
+                "Time that the gateway itself adds to a fallback request that meets no trouble, all waits left out.",
+                &["listener"],
+                ADDED,
+            )?,
             files: f.counters(
                 "files_total",
                 "File requests by whether the node took or gave the file.",
@@ -131,6 +151,7 @@ impl Metrics {
                 "Refusals and failures by the word that log and reply carry.",
                 &["listener", "reason"],
             )?,
+            refusals_seen: Refusals::default(),
             findings: f.counters(
                 "guard_findings_total",
                 "What was noticed of downloads and let pass.",
@@ -169,6 +190,11 @@ impl Metrics {
                 "throttled_seconds_total",
                 "Time that streams waited for caps on bandwidth, added up over all of them.",
             )?)?,
+            limits: f.add(Limits::new()?)?,
+            access_log_dropped: f.counter(
+                "access_log_dropped_total",
+                "Lines of the access log that were dropped, for its writer could not keep up.",
+            )?,
             node_up: f.gauges(
                 "node_up",
                 "1 while the node's port passes its checks.",
@@ -208,7 +234,31 @@ impl Metrics {
 
     /// Counts a refusal of the admin door, which is no listener of the config.
     pub fn refused_by_admin(&self, reason: Reason) {
-        self.refusals.with_label_values(&["admin", reason.as_str()]).inc();
+        self.refusals_of("admin").count(reason);
+    }
+
+    /// Where it is read what a limit of the whole gateway allows, none where it is off, and what is used of it.
+    pub fn read_limits(&self, source: impl Fn(Limit) -> (Option<u64>, u64) + Send + Sync + 'static) {
+        self.limits.read_from(Box::new(source));
+    }
+
+    /// Each limit of the whole gateway with what it allows, none where it is off, and what is used of it now.
+    pub fn limits(&self) -> Vec<(Limit, Option<u64>, u64)> {
+        self.limits.now()
+    }
+
+    /// Every reason for which a listener refused, or failed at, anything in the life of this process.
+    pub fn refusals(&self) -> Vec<RefusalSeen> {
+        self.refusals_seen.seen()
+    }
+
+    fn refusals_of(&self, name: &str) -> Arc<OfListener> {
+        self.refusals_seen.of(name, |reason| self.refusals.with_label_values(&[name, reason.as_str()]))
+    }
+
+    /// Connections to a listener that are open.
+    pub fn connections_open(&self, name: &str) -> u64 {
+        u64::try_from(self.connections_active.with_label_values(&[name]).get()).unwrap_or(0)
     }
 
     /// The text exposition of all families.
@@ -253,12 +303,13 @@ impl Metrics {
             files_failed: by(&self.files, "failed"),
             bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
             findings: Finding::ALL.iter().map(|w| by(&self.findings, w.as_str())).collect(),
-            refusals: Reason::ALL.iter().map(|r| by(&self.refusals, r.as_str())).collect(),
+            refusals: self.refusals_of(name),
             controls: ControlOutcome::ALL.iter().map(|o| by(&self.controls_finished, o.as_str())).collect(),
             requests: self.requests.clone(),
             sessions_active: self.sessions_active.clone(),
             waiting: self.waiting.with_label_values(&[name]),
             waited: self.wait.with_label_values(&[name]),
+            added: AddedLatency(self.added.with_label_values(&[name])),
             name: name.to_owned(),
         }
     }

@@ -2,26 +2,31 @@
 //! words that all three share.
 
 pub mod access;
+mod added;
 mod chain;
 mod families;
 pub mod labels;
+mod limits;
 mod live;
 pub mod logging;
 pub mod metrics;
 mod record;
+mod refusals;
 mod series;
 mod throttled;
 mod transfer;
 
 pub use access::AccessLog;
+pub use added::{AddedLatency, WorkClock};
 pub use chain::chain;
 pub use families::Family;
 pub use labels::{
-    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Operation,
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, Operation,
     Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
 };
 pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;
 pub use record::Record;
+pub use refusals::RefusalSeen;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
 pub use transfer::{About, Counts, Moving, Transfer};

@@ -1,10 +1,16 @@
 //! The series of one listener, resolved once, so that counting is an addition and no look-up.
 
+use std::sync::Arc;
+
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::labels::{
-    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
-    TunnelOutcome,
+use super::{
+    added::AddedLatency,
+    labels::{
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
+        TunnelOutcome,
+    },
+    refusals,
 };
 
 /// The series of one listener, resolved once.
@@ -20,13 +26,14 @@ pub struct ListenerMetrics {
     pub(super) files_ok: IntCounter,
     pub(super) files_failed: IntCounter,
     pub(super) bytes: Vec<IntCounter>,
-    pub(super) refusals: Vec<IntCounter>,
+    pub(super) refusals: Arc<refusals::OfListener>,
     pub(super) findings: Vec<IntCounter>,
     pub(super) controls: Vec<IntCounter>,
     pub(super) requests: IntCounterVec,
     pub(super) sessions_active: IntGaugeVec,
     pub(super) waiting: IntGauge,
     pub(super) waited: Histogram,
+    pub(super) added: AddedLatency,
 }
 
 impl ListenerMetrics {
@@ -56,6 +63,11 @@ impl ListenerMetrics {
         self.waited.observe(time.as_secs_f64());
     }
 
+    /// Where it is counted what the gateway itself adds to a request.
+    pub fn added_latency(&self) -> AddedLatency {
+        self.added.clone()
+    }
+
     /// Counts a session that a node accepted.
     pub fn session_started(&self, direction: Direction, node: &str) -> ActiveGuard {
         self.started[direction as usize].inc();
@@ -83,9 +95,9 @@ impl ListenerMetrics {
         self.findings[finding as usize].inc();
     }
 
-    /// Counts a refusal or failure.
+    /// Counts a refusal or failure, and notes that it was now.
     pub fn refusal(&self, reason: Reason) {
-        self.refusals[reason as usize].inc();
+        self.refusals.count(reason);
     }
 
     /// Counts the end of a control connection that had met its node.

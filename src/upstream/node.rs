@@ -141,12 +141,12 @@ impl Node {
     }
 
     /// Whether the first check of this port has ended.
-    pub(super) fn is_port_known(&self, port: NodePort) -> bool {
+    pub fn is_port_known(&self, port: NodePort) -> bool {
         self.verdict(port).known
     }
 
     /// The ports that are checked.
-    pub(super) fn checked(&self) -> &[NodePort] {
+    pub fn checked(&self) -> &[NodePort] {
         &self.checked
     }
 

@@ -41,6 +41,7 @@ mod readme;
 mod records;
 mod resume;
 mod routing;
+mod sight;
 mod silence;
 mod simulation;
 mod streaming;

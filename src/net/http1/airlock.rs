@@ -73,6 +73,8 @@ pub struct Airlock {
     pub(super) mid_write: bool,
     /// What broke the connection behind bytes of a body that were given away first.
     pub(super) broken: Option<io::Error>,
+    /// The last byte of the current request's head was here.
+    head_whole: std::time::Instant,
 }
 
 /// What [`Airlock::drain`] came to.
@@ -106,6 +108,7 @@ impl Airlock {
             starved: false,
             mid_write: false,
             broken: None,
+            head_whole: std::time::Instant::now(),
         }
     }
 
@@ -119,6 +122,7 @@ impl Airlock {
         loop {
             let before = seen;
             if let Some(end) = head_end(&self.ahead, &mut seen, MAX_HEAD).map_err(|()| HeadProblem::TooLarge)? {
+                self.head_whole = std::time::Instant::now();
                 let head = Head::parse_as(self.ahead.split_to(end).freeze(), self.grammar)?;
                 self.body = Body::of(&head);
                 return Ok(head);
@@ -187,6 +191,11 @@ impl Airlock {
     /// Breaks the connection off, so that the client cannot take what it has for the whole.
     pub fn abort(self) {
         self.io.abort();
+    }
+
+    /// Since when the current request's head is here whole.
+    pub fn head_whole(&self) -> std::time::Instant {
+        self.head_whole
     }
 
     /// Whether the client closed its sending side.

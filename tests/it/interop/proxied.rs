@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -12,7 +12,7 @@ use super::{
     egress::{Egress, HERE},
     sshd,
 };
-use crate::support::noise;
+use crate::support::{noise, programs::is_here};
 
 /// Serves a folder on a free port, whose number it prints: `server.py FOLDER [CERTIFICATE KEY]`.
 const SERVER: &str = "
@@ -69,19 +69,6 @@ impl Files {
         let address = SocketAddr::from(([127, 0, 0, 1], line.trim().parse().unwrap()));
         Files { child, address }
     }
-}
-
-/// Whether a program is here, so that the test can run. Where it is not the test is skipped, and everybody is told; in
-/// CI that is a failure.
-fn is_here(program: &str, how: &[&str]) -> bool {
-    let said = Command::new(program).args(how).stdin(Stdio::null()).output();
-    let is_here = said.is_ok_and(|said| said.status.success());
-    assert!(is_here || std::env::var_os("CI").is_none(), "{program} is not there");
-    if !is_here {
-        // Past the test runner, which would swallow it.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: a test with {program}, for it is not there\n");
-    }
-    is_here
 }
 
 /// Runs a program to its end, on a thread of its own, without proxies of this machine.

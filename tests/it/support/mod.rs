@@ -8,6 +8,7 @@ pub(crate) mod netns;
 pub(crate) mod nominal;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod programs;
 mod scrape;
 pub(crate) mod wire;
 
