@@ -73,12 +73,12 @@ mod tests {
     #[test]
     fn the_level_and_the_caps_change_and_nothing_else() {
         let before = reference();
-        let change = json!({ "log": { "level": "debug" }, "bandwidth": { "total": "1Gbit/s", "per_client": { "upload": "8Mbit/s" } } });
+        let change = json!({ "log": { "level": "debug" }, "bandwidth": { "total": "1Gbit/s", "per_client": { "upload": "400Mbit/s" } } });
         let after = before.with_change(&change).unwrap();
         assert_eq!(after.log.level, LogLevel::Debug);
         let total = Bandwidth { upload: Some(125_000_000), download: Some(125_000_000) };
         assert_eq!((after.bandwidth.total, after.bandwidth.per_session), (total, before.bandwidth.per_session));
-        assert_eq!(after.bandwidth.per_client, Bandwidth { upload: Some(1_000_000), download: None });
+        assert_eq!(after.bandwidth.per_client, Bandwidth { upload: Some(50_000_000), download: None });
         let off = after
             .with_change(&json!({ "bandwidth": { "total": "off", "per_client": "off" }, "log": { "level": "info" } }));
         assert_eq!(off.unwrap(), before);

@@ -71,7 +71,7 @@ async fn each_session_has_one_record_with_its_outcome() {
     assert_eq!((&records[2]["reason"], &records[4]["reason"]), (&"token_shape".into(), &serde_json::Value::Null));
     assert_eq!((&records[0]["files"], &records[0]["bytes_uploaded"]), (&1.into(), &1000.into()));
     assert_eq!((&records[0]["user"], &records[0]["node"]), (&"xfer".into(), &"n1".into()));
-    let labels: std::collections::HashSet<_> = records.iter().map(|r| r["session"].to_string()).collect();
+    let labels: std::collections::HashSet<_> = records.iter().map(|r| r["id"].to_string()).collect();
     assert_eq!(labels.len(), 6, "each by a label of its own");
     assert_eq!(sandbox.metrics().await.sum("sessions_finished_total", &[]), 6.0);
     // The gauges follow when the connections are gone.

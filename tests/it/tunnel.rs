@@ -11,7 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use fallgate::tunnel::{Counts, End, PipePool, Terms, Why, join};
+use fallgate::telemetry::Counts;
+use fallgate::tunnel::{End, PipePool, Terms, Why, join};
 use proptest::prelude::*;
 use socket2::SockRef;
 use tokio::{

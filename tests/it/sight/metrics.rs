@@ -3,11 +3,12 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use fallgate::{
     config::{AccessLogConfig, Config},
-    telemetry::{AccessLog, Limit, Metrics, Record},
+    telemetry::{AccessLog, Kind, Limit, Metrics, Record},
 };
 
 use super::stage::Stage;
@@ -42,7 +43,8 @@ async fn traffic(stage: &Stage) -> [support::Metrics; 2] {
     // Fewer files than were asked for: that is noticed, and let pass.
     assert_eq!((first.end().await, second.answer().await, second.end().await), (200, 200, 200));
     drop((tunnel, good, deaf));
-    sandbox.gateway.note_rejected_reload();
+    std::fs::write(sandbox.dir.path().join("fallgate.yaml"), "version: 2").unwrap();
+    sandbox.gateway.reload_file().await.unwrap_err();
     sandbox.until("the reload is told", |m| m.sum("config_last_reload_success", &[]) == 0.0).await;
     sandbox.gateway.reload(sandbox.config(|text| text)).await.unwrap();
     let families = ["tunnels_active", "connections_active", "udp_flows_active", "sessions_active", "waiting"];
@@ -169,7 +171,10 @@ fn log_lines_that_the_writer_cannot_keep_up_with_are_counted() {
     let config = AccessLogConfig { path: pipe.to_str().unwrap().to_owned(), ..AccessLogConfig::default() };
     let metrics = Metrics::new().unwrap();
     let log = AccessLog::open(&config).unwrap().counting_drops(metrics.access_log_dropped.clone());
-    let record = Record::new("session").field("text", "x".repeat(100));
+    let record = Record {
+        last_file: Some("x".repeat(100)),
+        ..Record::new(Kind::Session, "tls", [192, 0, 2, 1].into(), "done", Duration::ZERO)
+    };
     let mut lines = 0;
     while metrics.access_log_dropped.get() == 0 {
         log.write(&record);

@@ -128,7 +128,9 @@ impl Plan {
         certificate(dir.path(), "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let config = self.config(dir.path(), &addresses);
-        let gateway = Gateway::start(config, None).await.unwrap();
+        let file = dir.path().join("fallgate.yaml");
+        std::fs::write(&file, self.yaml(&addresses)).unwrap();
+        let gateway = Gateway::start_from(Some(file), config, None).await.unwrap();
         Sandbox { gateway, nodes, dir, plan: self }
     }
 
