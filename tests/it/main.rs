@@ -13,6 +13,7 @@
     reason = "test names are the documentation; not every module uses all of the sandbox"
 )]
 
+mod admin;
 mod admission;
 mod answer_corpus;
 mod answers;

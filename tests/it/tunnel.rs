@@ -1,14 +1,10 @@
 //! Tunnels on real sockets: true bytes, both ends, every way to end, and nothing left behind.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fallgate::telemetry::Counts;
@@ -60,15 +56,15 @@ async fn rig(terms: Terms) -> Rig {
     Rig { client, node, end: tokio::spawn(join(near, far, terms)), counts, cancel, sockets }
 }
 
-fn terms(pipes: &PipePool) -> Terms {
-    Terms { pipes: Some(pipes.clone()), ..Terms::new(IDLE) }
-}
-
 impl Rig {
     async fn end(self) -> End {
         drop((self.client, self.node));
         within(self.end).await.unwrap()
     }
+}
+
+fn terms(pipes: &PipePool) -> Terms {
+    Terms { pipes: Some(pipes.clone()), ..Terms::new(IDLE) }
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {

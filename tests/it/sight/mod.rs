@@ -2,4 +2,4 @@
 
 mod added;
 mod metrics;
-mod stage;
+pub(crate) mod stage;

@@ -27,8 +27,8 @@ policies: [{name: p, allow: [{hosts: ['127.0.0.1']}], allow_private_addresses: [
 const UP: usize = 1 << 20;
 
 /// The gateway with all that it leads to. Of its nodes n1 does all, n2 has no data port, and n3 is down.
-pub(super) struct Stage {
-    pub(super) sandbox: Sandbox,
+pub(crate) struct Stage {
+    pub(crate) sandbox: Sandbox,
     source: PathBuf,
     origin: Peer,
     _n1: nominal::Peer,
@@ -38,7 +38,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn start() -> Stage {
+    pub(crate) async fn start() -> Stage {
         let (n1, dead) = (nominal::Peer::start("n1").await, [DeadPort::new(), DeadPort::new()]);
         let control = TcpListener::bind(loopback(0)).await.unwrap();
         let n2_tcp = control.local_addr().unwrap().port();
@@ -59,6 +59,7 @@ impl Stage {
             .listeners("{name: data, protocol: udp, address: '127.0.0.1:0', upstream: u, flow_idle: 300ms, workers: 1}")
             .listeners("{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p}")
             .upstream("balance: round_robin, health_check: {interval: 200ms, unhealthy_threshold: 1}")
+            .admin("token_file: token")
             .top(TOP)
             .start()
             .await;
@@ -82,7 +83,7 @@ impl Stage {
     }
 
     /// A tree goes up, and a file comes down.
-    pub(super) async fn transfers(&self, listener: &str, user: &str) -> [Report; 2] {
+    pub(crate) async fn transfers(&self, listener: &str, user: &str) -> [Report; 2] {
         let mut client = self.sandbox.client(listener).await;
         client.user = user.to_owned();
         let up = client.upload(std::slice::from_ref(&self.source), "/").await.unwrap();
@@ -91,7 +92,7 @@ impl Stage {
     }
 
     /// A session of this user, whose start is sent and not yet answered.
-    pub(super) async fn session(&self, user: &str) -> Session {
+    pub(crate) async fn session(&self, user: &str) -> Session {
         let host = self.sandbox.address("plain").await;
         let (mut wire, id) = (Wire::plain(host).await, uuid());
         let body = String::from_utf8(start_body(&id, "get", TOKEN.as_bytes(), &["f", "g"])).unwrap();
@@ -100,7 +101,7 @@ impl Stage {
     }
 
     /// A control connection from this address, with the name of its node.
-    pub(super) async fn control(&self, from: [u8; 4]) -> (TcpStream, String) {
+    pub(crate) async fn control(&self, from: [u8; 4]) -> (TcpStream, String) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         let mut stream = socket.connect(self.sandbox.address("control").await).await.unwrap();
@@ -109,7 +110,7 @@ impl Stage {
     }
 
     /// A control connection to each of the two nodes with one, n1 first.
-    pub(super) async fn controls(&self) -> [(String, TcpStream); 2] {
+    pub(crate) async fn controls(&self) -> [(String, TcpStream); 2] {
         let mut last = 2;
         let mut first = self.control([127, 0, 0, last]).await;
         loop {
@@ -125,20 +126,20 @@ impl Stage {
     }
 
     /// A datagram from where the control connection comes from, and whether it is answered.
-    pub(super) async fn datagram(&self, control: &TcpStream) -> bool {
+    pub(crate) async fn datagram(&self, control: &TcpStream) -> bool {
         let from = control.local_addr().unwrap().ip().to_string();
         let socket = client(&from, self.sandbox.address("data").await).await;
         ask(&socket, b"data").await.is_some()
     }
 
     /// A datagram from where nobody has a control connection.
-    pub(super) async fn stray_datagram(&self) {
+    pub(crate) async fn stray_datagram(&self) {
         let socket = client("127.0.0.99", self.sandbox.address("data").await).await;
         socket.send(b"stray").await.unwrap();
     }
 
     /// A tunnel through the forward proxy that stands, and has carried a word each way.
-    pub(super) async fn tunnel(&self) -> Wire {
+    pub(crate) async fn tunnel(&self) -> Wire {
         let mut wire = self.connect(self.origin.address).await.1;
         wire.send(b"word").await;
         assert_eq!(wire.body(4).await, b"word");
@@ -146,14 +147,14 @@ impl Stage {
     }
 
     /// What the forward proxy says to a CONNECT.
-    pub(super) async fn connect(&self, target: SocketAddr) -> (Reply, Wire) {
+    pub(crate) async fn connect(&self, target: SocketAddr) -> (Reply, Wire) {
         let mut wire = Wire::plain(self.sandbox.address("egress").await).await;
         let reply = wire.ask(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
         (reply, wire)
     }
 
     /// Something that each door refuses: a token, a head without TLS, a target.
-    pub(super) async fn refusals(&self) {
+    pub(crate) async fn refusals(&self) {
         let host = self.sandbox.address("plain").await;
         let (mut wire, id) = (Wire::plain(host).await, uuid());
         let reply = wire.ask(&start(host, &id, &start_body(&id, "put", b"nonsense", &[]))).await;
@@ -167,7 +168,7 @@ impl Stage {
 }
 
 /// A session byte by byte, on one connection.
-pub(super) struct Session {
+pub(crate) struct Session {
     wire: Wire,
     host: SocketAddr,
     id: String,
@@ -175,7 +176,7 @@ pub(super) struct Session {
 
 impl Session {
     /// The final answer to what was asked last, whatever comes before.
-    pub(super) async fn answer(&mut self) -> u16 {
+    pub(crate) async fn answer(&mut self) -> u16 {
         loop {
             match self.wire.head().await.status {
                 102 => {}
@@ -184,20 +185,20 @@ impl Session {
         }
     }
 
-    pub(super) async fn put(&mut self, name: &str, body: &[u8]) -> u16 {
+    pub(crate) async fn put(&mut self, name: &str, body: &[u8]) -> u16 {
         self.wire.send(&put(self.host, &self.id, name, body)).await;
         self.answer().await
     }
 
     /// Fetches a file whole.
-    pub(super) async fn get(&mut self, name: &str) -> u16 {
+    pub(crate) async fn get(&mut self, name: &str) -> u16 {
         let reply = self.wire.ask(&get(self.host, &self.id, name, "")).await;
         let length = reply.field("content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
         self.wire.body(length).await;
         reply.status
     }
 
-    pub(super) async fn end(mut self) -> u16 {
+    pub(crate) async fn end(mut self) -> u16 {
         self.wire.ask(&end(self.host, &self.id, "DONE")).await.status
     }
 }

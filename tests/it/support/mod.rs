@@ -35,6 +35,9 @@ pub(crate) use wire::{Wire, uuid};
 /// A token of the right shape.
 pub(crate) const TOKEN: &str = "ATM3_ACsGh7NRzGA2-ANT6j6mT3O4UYw48JKSstgxg2y8PunjPYAAEc-5aMrqwWI9XCbMaE2Kxk_3MTA";
 
+/// The token in the file `token` of a sandbox, for admin doors that go by it.
+pub(crate) const ADMIN_TOKEN: &str = "adm1n-token-of-the-sandbox";
+
 /// What a sandbox is made of, before it starts.
 pub(crate) struct Plan {
     nodes: Vec<NodeOptions>,
@@ -43,6 +46,7 @@ pub(crate) struct Plan {
     listeners: String,
     listener: String,
     upstream: String,
+    admin: String,
     top: String,
 }
 
@@ -64,6 +68,7 @@ impl Plan {
             listeners: String::new(),
             listener: String::new(),
             upstream: String::new(),
+            admin: String::new(),
             top: String::new(),
         }
     }
@@ -104,6 +109,12 @@ impl Plan {
         self
     }
 
+    /// Keys for the admin door, in flow form; there is a file `token`.
+    pub(crate) fn admin(mut self, keys: &str) -> Plan {
+        self.admin = format!(", {keys}");
+        self
+    }
+
     /// Lines of top-level keys.
     pub(crate) fn top(mut self, lines: &str) -> Plan {
         self.top = lines.to_owned();
@@ -128,6 +139,7 @@ impl Plan {
         certificate(dir.path(), "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let config = self.config(dir.path(), &addresses);
+        std::fs::write(dir.path().join("token"), format!("{ADMIN_TOKEN}\n")).unwrap();
         let file = dir.path().join("fallgate.yaml");
         std::fs::write(&file, self.yaml(&addresses)).unwrap();
         let gateway = Gateway::start_from(Some(file), config, None).await.unwrap();
@@ -142,8 +154,8 @@ impl Plan {
         };
         let nodes = nodes.iter().chain(&self.peers).enumerate().map(node).collect::<Vec<_>>().join(", ");
         format!(
-            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\n{3}upstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{2}\n",
-            self.listener, self.upstream, self.top, self.listeners
+            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\n{3}upstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'{4}}}\n{2}\n",
+            self.listener, self.upstream, self.top, self.listeners, self.admin
         )
     }
 
