@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 pub use self::{
     gatekeeper::{Token, TokenError},
+    openapi::description,
     server::{Running, start},
 };
 

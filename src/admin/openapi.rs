@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{transfers::PARAMETERS, view};
 
 /// The description in OpenAPI 3.1.
-pub(super) fn description() -> Value {
+pub fn description() -> Value {
     let mut types = types();
     let (status, sessions, session) = (
         json_of::<view::Status>(&mut types),

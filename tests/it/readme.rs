@@ -4,7 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use fallgate::{config::Config, telemetry::Metrics};
+use fallgate::{
+    admin,
+    config::Config,
+    telemetry::{Metrics, Record},
+};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -72,6 +76,26 @@ fn the_table_of_metrics_is_the_registrys() {
         rows.push(format!("| `{}` | {labels} | {} |\n", family.name, family.help));
     }
     hold("metrics", &rows.concat());
+}
+
+#[test]
+fn the_table_of_the_access_log_is_the_records() {
+    let mut rows = vec!["| field | meaning |\n|---|---|\n".to_owned()];
+    rows.extend(Record::FIELDS.iter().map(|(name, meaning)| format!("| `{name}` | {} |\n", meaning.trim())));
+    hold("access log", &rows.concat());
+}
+
+#[test]
+fn the_table_of_the_api_is_its_descriptions() {
+    let description = admin::description();
+    let mut rows = vec!["| request | what for |\n|---|---|\n".to_owned()];
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = method.to_uppercase();
+            rows.push(format!("| `{method} {path}` | {} |\n", operation["summary"].as_str().unwrap()));
+        }
+    }
+    hold("api", &rows.concat());
 }
 
 #[test]

@@ -2,4 +2,5 @@
 
 mod added;
 mod metrics;
+mod records;
 pub(crate) mod stage;
