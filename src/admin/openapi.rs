@@ -148,11 +148,12 @@ fn parameter(name: &str, description: &str) -> Value {
 
 /// The part of a config that can be changed while it runs.
 fn change_schema() -> Value {
+    let bandwidth = json!({ "type": "string", "pattern": "^(off|[0-9]+((k|M|G)bit|(K|M|G)B)/s)$" });
     let cap = json!({
         "description": "For each direction, or for each by itself; such as `200Mbit/s`, or `off`.",
         "anyOf": [
-            { "type": "string" },
-            { "type": "object", "additionalProperties": false, "properties": { "upload": { "type": "string" }, "download": { "type": "string" } } },
+            bandwidth,
+            { "type": "object", "additionalProperties": false, "properties": { "upload": bandwidth, "download": bandwidth } },
         ],
     });
     let caps: Map<_, _> =

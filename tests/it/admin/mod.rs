@@ -4,6 +4,7 @@ mod access;
 mod commands;
 mod events;
 mod openapi;
+mod page;
 mod sessions;
 
 use std::net::SocketAddr;

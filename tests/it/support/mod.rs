@@ -1,5 +1,6 @@
 //! The sandbox: a gateway with nodes in this process, on free ports, gone when it drops.
 
+pub(crate) mod browser;
 pub(crate) mod dice;
 pub(crate) mod dns;
 mod eventually;
