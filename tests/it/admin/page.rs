@@ -85,7 +85,7 @@ async fn the_page_shows_each_state_and_that_it_has_lost_the_gateway() {
     for word in ["token_shape", "tls_handshake", "policy_denied"] {
         browser.until(&format!("document.querySelector('#refusals').innerText.includes('{word}')")).await;
     }
-    browser.until("document.querySelector('#certificates').innerText.includes('localhost')").await;
+    browser.until("document.querySelector('#certificates').innerText.includes('days left')").await;
     browser.until("document.querySelector('#limits').innerText.includes('max_sessions')").await;
     let mut first = stage.session("ann").await;
     assert_eq!(first.answer().await, 200);
