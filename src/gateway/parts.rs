@@ -112,7 +112,7 @@ impl Parts {
             }),
             Limit::MaxUdpFlows => (Some(flows.max().into()), flows.open().into()),
             Limit::MaxTunnels => (tunnels.max().map(u64::from), tunnels.open().into()),
-            Limit::OpenFiles => (files::limit().ok(), files::open().unwrap_or(0)),
+            Limit::OpenFiles => (files::limit(), files::open()),
         });
     }
 

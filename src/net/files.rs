@@ -17,15 +17,15 @@ pub fn hard_limit() -> std::io::Result<u64> {
     rlimit::Resource::NOFILE.get_hard()
 }
 
-/// How many descriptors this process may have.
-pub fn limit() -> std::io::Result<u64> {
-    rlimit::Resource::NOFILE.get_soft()
+/// How many descriptors this process may have; none where there is no limit, or it is not known.
+pub fn limit() -> Option<u64> {
+    rlimit::Resource::NOFILE.get_soft().ok().filter(|limit| *limit < rlimit::INFINITY)
 }
 
-/// How many descriptors this process has.
-pub fn open() -> std::io::Result<u64> {
+/// How many descriptors this process has; 0 where that is not known.
+pub fn open() -> u64 {
     // Reading the folder takes one for itself.
-    Ok((std::fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1))
+    std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1) as u64)
 }
 
 /// Descriptors that a config's maxima may need: two for a connection, one for a flow where there can be any, and one

@@ -11,7 +11,6 @@ use prometheus::{
 };
 
 use super::{
-    added::AddedLatency,
     families::{Families, Family},
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
@@ -309,7 +308,7 @@ impl Metrics {
             sessions_active: self.sessions_active.clone(),
             waiting: self.waiting.with_label_values(&[name]),
             waited: self.wait.with_label_values(&[name]),
-            added: AddedLatency(self.added.with_label_values(&[name])),
+            added: self.added.clone(),
             name: name.to_owned(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::{
     added::AddedLatency,
@@ -33,7 +33,7 @@ pub struct ListenerMetrics {
     pub(super) sessions_active: IntGaugeVec,
     pub(super) waiting: IntGauge,
     pub(super) waited: Histogram,
-    pub(super) added: AddedLatency,
+    pub(super) added: HistogramVec,
 }
 
 impl ListenerMetrics {
@@ -63,9 +63,10 @@ impl ListenerMetrics {
         self.waited.observe(time.as_secs_f64());
     }
 
-    /// Where it is counted what the gateway itself adds to a request.
+    /// Where it is counted what the gateway itself adds to a request. The series begins with this, for not every listener
+    /// has such requests.
     pub fn added_latency(&self) -> AddedLatency {
-        self.added.clone()
+        AddedLatency(self.added.with_label_values(&[self.name.as_str()]))
     }
 
     /// Counts a session that a node accepted.

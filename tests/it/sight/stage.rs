@@ -56,7 +56,7 @@ impl Stage {
             .ports(&format!("tcp: {n2_tcp}, udp: {n2_udp}"))
             .ports(&format!("tcp: {}, udp: 9", dead[1].address.port()))
             .listeners("{name: control, protocol: tcp, address: '127.0.0.1:0', upstream: u}")
-            .listeners("{name: data, protocol: udp, address: '127.0.0.1:0', upstream: u, flow_idle: 300ms, workers: 1}")
+            .listeners("{name: data, protocol: udp, address: '127.0.0.1:0', upstream: u, flow_idle: 1s, workers: 1}")
             .listeners("{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p}")
             .upstream("balance: round_robin, health_check: {interval: 200ms, unhealthy_threshold: 1}")
             .admin("token_file: token")
@@ -148,9 +148,22 @@ impl Stage {
 
     /// What the forward proxy says to a CONNECT.
     pub(crate) async fn connect(&self, target: SocketAddr) -> (Reply, Wire) {
-        let mut wire = Wire::plain(self.sandbox.address("egress").await).await;
+        let mut wire = self.egress().await;
         let reply = wire.ask(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await;
         (reply, wire)
+    }
+
+    /// A connection to the forward proxy, from an address that the gateway's own connections do not have: else a port that
+    /// both have at once would make it look like the gateway itself.
+    async fn egress(&self) -> Wire {
+        Wire::from([127, 0, 0, 50], self.sandbox.address("egress").await).await
+    }
+
+    /// What a node says to a request in absolute form through the forward proxy.
+    pub(crate) async fn absolute(&self) -> Reply {
+        let mut wire = self.egress().await;
+        let node = self.sandbox.nodes[0].address();
+        wire.ask(format!("GET http://{node}/nothing HTTP/1.1\r\nHost: {node}\r\n\r\n").as_bytes()).await
     }
 
     /// Something that each door refuses: a token, a head without TLS, a target.
