@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{certificate, eventually, loopback, process::Process};
+use crate::support::{certificate, eventually, loopback, process::Process, secrets};
 
 fn fallgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
@@ -16,6 +16,8 @@ fn fallgate(arguments: &[&str]) -> Command {
 
 fn said(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = fallgate(arguments).output().unwrap();
+    secrets::none_in("stdout", &stdout);
+    secrets::none_in("stderr", &stderr);
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 

@@ -9,6 +9,8 @@ pub(crate) mod nominal;
 pub(crate) mod peer;
 pub(crate) mod process;
 mod scrape;
+pub(crate) mod secrets;
+pub(crate) mod sweep;
 pub(crate) mod wire;
 
 use std::{
@@ -29,6 +31,7 @@ use fallgate::{
 
 pub(crate) use eventually::eventually;
 pub(crate) use scrape::{Metrics, get, until};
+pub(crate) use sweep::Watch;
 pub(crate) use wire::{Wire, uuid};
 
 /// A token of the right shape.
@@ -47,6 +50,7 @@ pub(crate) struct Plan {
 
 /// A running gateway with its nodes.
 pub(crate) struct Sandbox {
+    watch: Watch,
     pub(crate) gateway: Gateway,
     pub(crate) nodes: Vec<Node>,
     pub(crate) dir: tempfile::TempDir,
@@ -127,8 +131,8 @@ impl Plan {
         certificate(dir.path(), "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let config = self.config(dir.path(), &addresses);
-        let gateway = Gateway::start(config, None).await.unwrap();
-        Sandbox { gateway, nodes, dir, plan: self }
+        let (gateway, watch) = sweep::gateway(config, dir.path()).await;
+        Sandbox { watch, gateway, nodes, dir, plan: self }
     }
 
     /// The config text for nodes at these addresses.
