@@ -49,6 +49,21 @@ async fn a_reload_changes_the_level_of_the_log_at_once() {
     }
 }
 
+/// The engine has words of its own for this level, and takes an answer for text to say them.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_most_talkative_level_an_answer_that_is_no_text_passes() {
+    let (node, _dir) = node().await;
+    let answer = "start=raw:HTTP/1.1 200 OK\\r\\nX-Odd: \\xe9\\xff\\r\\nContent-Length: 0\\r\\n\\r\\n";
+    node.set_faults(vec![answer.parse().unwrap()]);
+    for level in ["info", "trace"] {
+        let (process, _) = before(&node, level).await;
+        let (host, id) = (process.address("plain").await, uuid());
+        let reply =
+            Wire::plain(host).await.ask(&start(host, &id, &start_body(&id, "put", TOKEN.as_bytes(), &[]))).await;
+        assert_eq!((reply.status, reply.word()), (200, ""), "{level}: {}", process.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_rotated_away_is_opened_anew_and_no_record_is_lost() {
     let (node, _dir) = node().await;

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fallgate::node::{Node, NodeOptions};
+use tokio::task::JoinSet;
 
 use crate::support::{
     Metrics, Plan, TOKEN, Wire, certificate, eventually, get, loopback, nominal,
@@ -297,14 +298,25 @@ async fn the_most_talkative_gateway_writes_no_secret_whatever_it_is_told() {
             std::fs::write(dir.join("users"), format!("anna:{hash}\n")).unwrap();
         })
         .await;
+        let mut clients = JoinSet::new();
         for listener in ["plain", "routed", "decoded", "fronted", "broken", "tls", "control"] {
             let host = process.address(listener).await;
-            let id = uuid();
-            for request in of_a_session(host, &id) {
-                let wire = if listener == "tls" { Wire::tls(host, tls()).await } else { Wire::plain(host).await };
-                tell(wire, &request).await;
-            }
+            clients.spawn(async move {
+                for request in of_a_session(host, &uuid()) {
+                    let wire = if listener == "tls" { Wire::tls(host, tls()).await } else { Wire::plain(host).await };
+                    tell(wire, &request).await;
+                }
+            });
         }
+        for listener in ["egress", "by_parent"] {
+            let (host, origin) = (process.address(listener).await, bad.address);
+            clients.spawn(async move {
+                for request in of_a_proxy(origin, dead, &uuid()) {
+                    tell(Wire::plain(host).await, &request).await;
+                }
+            });
+        }
+        clients.join_all().await;
         let tls = process.address("tls").await;
         tell(Wire::plain(tls).await, uuid().as_bytes()).await;
         let mut opens = tokio::net::TcpStream::connect(process.address("control").await).await.unwrap();
@@ -312,12 +324,6 @@ async fn the_most_talkative_gateway_writes_no_secret_whatever_it_is_told() {
         let data = nominal::client("127.0.0.1", process.address("data").await).await;
         assert!(nominal::ask(&data, uuid().as_bytes()).await.is_some());
         drop(opens);
-        for listener in ["egress", "by_parent"] {
-            let host = process.address(listener).await;
-            for request in of_a_proxy(bad.address, dead, &uuid()) {
-                tell(Wire::plain(host).await, &request).await;
-            }
-        }
         for path in ["/", "/readyz", "/livez", &format!("/{}?{TOKEN}", uuid())] {
             secrets::none_in("an admin answer", get(process.admin(), path).await.1);
         }
