@@ -18,7 +18,7 @@ const SHORTEST: usize = 6;
 /// A long secret must not be found in parts of this length either.
 const PART: usize = 24;
 /// What a client sends is read so far; what comes later is files.
-const READ: usize = 64 * 1024;
+const READ: usize = 16 * 1024;
 /// How secrets begin, or are wrapped, that are never written whatever they are.
 const SHAPES: &[&str] = &["ATM3_", "$2a$", "$2b$", "$2y$", "$argon2id$", "PRIVATE KEY"];
 
@@ -131,7 +131,9 @@ pub(crate) fn learn(sent: &[u8]) {
 
 /// What follows the first of these, whatever its case.
 fn after<'a>(text: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
-    let at = text.windows(what.len()).position(|w| w.eq_ignore_ascii_case(what))?;
+    let (first, fits) = (what[0].to_ascii_lowercase(), |w: &[u8]| w.eq_ignore_ascii_case(what));
+    let begins = text.iter().enumerate().filter(|(_, b)| b.to_ascii_lowercase() == first).map(|(at, _)| at);
+    let at = begins.into_iter().find(|at| text.get(*at..at + what.len()).is_some_and(fits))?;
     Some(&text[at + what.len()..])
 }
 
