@@ -139,7 +139,7 @@ impl Gateway {
     /// Applies a new config. Either all of it holds afterwards, or nothing of it.
     ///
     /// What a running process cannot change is named in the returned list: the address of the admin
-    /// door and the place of the access log.
+    /// door, the place of the access log, and the collector of spans.
     pub async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let result = self.try_reload(config).await;
         self.note_reload(result.is_ok());
@@ -167,6 +167,7 @@ impl Gateway {
         let kept = [
             (old.admin != new.admin).then_some("admin.address"),
             (old.access_log != new.access_log).then_some("access_log"),
+            (old.log.otlp_endpoint != new.log.otlp_endpoint).then_some("log.otlp_endpoint"),
             sockets_differ(old, new).then_some("workers, receive_buffer"),
         ];
         self.parts.set_own(prepared.own(&listeners), self.admin_address());
@@ -226,7 +227,11 @@ impl Gateway {
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
         let log = self.parts.access_log.clone();
-        let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+        let last = move || {
+            log.flush();
+            log.spans().finish();
+        };
+        let _ = tokio::task::spawn_blocking(last).await;
     }
 }
 

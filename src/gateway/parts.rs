@@ -20,7 +20,7 @@ use crate::{
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::interfaces,
     relay,
-    telemetry::{AccessLog, Metrics},
+    telemetry::{AccessLog, Metrics, Spans},
     tunnel::PipePool,
     upstream::Upstream,
 };
@@ -53,6 +53,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?;
+        let access_log = access_log.with_spans(Spans::open(config.log.otlp_endpoint.as_deref())?);
         let bandwidth = Bandwidth::new(config);
         let throttled = bandwidth.clone();
         metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));

@@ -14,6 +14,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::spans::Spans;
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
 /// Lines that may wait for the writer.
@@ -34,6 +35,12 @@ impl Record {
     pub fn field(mut self, name: &'static str, value: impl Into<Value>) -> Record {
         self.0.push((name, value.into()));
         self
+    }
+
+    /// Its fields in their order.
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "spans are made of them"))]
+    pub(super) fn fields(&self) -> &[(&'static str, Value)] {
+        &self.0
     }
 
     /// The line in the given format, with its newline.
@@ -83,6 +90,7 @@ enum Message {
 pub struct AccessLog {
     format: AccessLogFormat,
     sender: Option<SyncSender<Message>>,
+    spans: Spans,
 }
 
 impl AccessLog {
@@ -90,7 +98,7 @@ impl AccessLog {
     pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
         let target = match config.path.as_str() {
             "off" => {
-                return Ok(AccessLog { format: config.format, sender: None });
+                return Ok(AccessLog { format: config.format, sender: None, spans: Spans::default() });
             }
             "stdout" => Target::Stdout,
             "stderr" => Target::Stderr,
@@ -98,11 +106,22 @@ impl AccessLog {
         };
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(target, &receiver))?;
-        Ok(AccessLog { format: config.format, sender: Some(sender) })
+        Ok(AccessLog { format: config.format, sender: Some(sender), spans: Spans::default() })
+    }
+
+    /// Has each record told as a span as well.
+    pub fn with_spans(self, spans: Spans) -> AccessLog {
+        AccessLog { spans, ..self }
+    }
+
+    /// Where spans go.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
     }
 
     /// Hands a record to the writer; never waits.
     pub fn write(&self, record: &Record) {
+        self.spans.record(record);
         let Some(sender) = &self.sender else { return };
         if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(self.format))) {
             tracing::warn!("The access log cannot keep up; a line was dropped.");

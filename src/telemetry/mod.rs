@@ -7,7 +7,13 @@ mod families;
 pub mod labels;
 pub mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp/none.rs"]
+mod otlp;
 mod series;
+mod spans;
 mod throttled;
 
 pub use access::{AccessLog, Record};
@@ -19,3 +25,4 @@ pub use labels::{
 };
 pub use metrics::Metrics;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
+pub use spans::{RequestSpan, Spans, SpansError};

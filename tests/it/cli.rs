@@ -43,6 +43,25 @@ fn check_tells_every_problem_at_once_and_exits_with_2() {
     }
 }
 
+/// A build that sends no spans says so, and does not leave an operator to wonder where they are.
+#[test]
+fn check_tells_whether_this_build_sends_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), "127.0.0.1:0", "");
+    let text = std::fs::read_to_string(&path).unwrap() + "log: { otlp_endpoint: 'http://127.0.0.1:4318' }\n";
+    std::fs::write(&path, text).unwrap();
+    let (status, _, stderr) = said(&["check", "--config", &path]);
+    match cfg!(feature = "otlp") {
+        true => assert_eq!(status, 0, "{stderr}"),
+        false => {
+            assert_eq!(status, 2, "{stderr}");
+            assert!(
+                stderr.contains("log.otlp_endpoint: this build sends no spans") && stderr.contains("--features otlp")
+            );
+        }
+    }
+}
+
 #[test]
 fn check_names_the_certificate_that_is_no_pair_with_its_key() {
     let dir = tempfile::tempdir().unwrap();

@@ -36,6 +36,8 @@ mod limits;
 mod logs;
 mod namespaces;
 mod node_tls;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod path_mtu;
 mod persistence;
 mod readme;

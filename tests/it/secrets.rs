@@ -249,7 +249,7 @@ fn of_a_proxy(origin: SocketAddr, dead: SocketAddr, id: &str) -> Vec<Vec<u8>> {
         format!("GET http://{origin}/aspera/http/{id}/file/a/{id}.ashttp?{TOKEN} HTTP/1.1"),
         format!("GET http://{dead}/aspera/http/{id}/file/a/{id}.ashttp?{TOKEN} HTTP/1.1"),
         format!("GET http://anna:Sesame-Oeffne-Dich@{origin}/ HTTP/1.1"),
-        format!("GET http://anna:Sesame-Oeffne-Dich@/ HTTP/1.1"),
+        "GET http://anna:Sesame-Oeffne-Dich@/ HTTP/1.1".to_owned(),
         format!("GET ftp://anna:Sesame-Oeffne-Dich@{origin}/{id} HTTP/1.1"),
         format!("GET /aspera/http/{id}/file/a/{id}.ashttp HTTP/1.1"),
         format!("{TOKEN} http://{origin}/ HTTP/1.1"),
