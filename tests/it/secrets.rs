@@ -8,7 +8,9 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fallgate::node::{Node, NodeOptions};
-use tokio::task::JoinSet;
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_rustls::TlsConnector;
 
 use crate::support::{
     Metrics, Plan, TOKEN, Wire, certificate, eventually, get, loopback, nominal,
@@ -327,7 +329,11 @@ async fn the_most_talkative_gateway_writes_no_secret_whatever_it_is_told() {
         clients.join_all().await;
         let tls = process.address("tls").await;
         tell(Wire::plain(tls).await, uuid().as_bytes()).await;
-        let mut opens = tokio::net::TcpStream::connect(process.address("control").await).await.unwrap();
+        let name = ServerName::try_from(format!("{}.example", uuid())).unwrap();
+        let tcp = TcpStream::connect(tls).await.unwrap();
+        let stream = TlsConnector::from(crate::support::tls()).connect(name, tcp).await.unwrap();
+        tell(Wire::over(stream), b"GET / HTTP/1.1\r\n\r\n").await;
+        let mut opens = TcpStream::connect(process.address("control").await).await.unwrap();
         assert_eq!(nominal::greeted(&mut opens).await.as_deref(), Some("n1"));
         let data = nominal::client("127.0.0.1", process.address("data").await).await;
         assert!(nominal::ask(&data, uuid().as_bytes()).await.is_some());
