@@ -39,14 +39,37 @@ pub struct Problem {
 impl Problem {
     /// A problem without a hint.
     pub(super) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None }
+        Self { path: masked(path.into()), message: masked(message.into()), hint: None }
     }
 
     /// The same problem with this hint, if there is one.
     pub(super) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
-        self.hint = hint.into();
+        self.hint = hint.into().map(masked);
         self
     }
+}
+
+/// The text with `***` for the password of each URL in it, which may stand where no URL belongs.
+fn masked(text: String) -> String {
+    let is_end = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | ',');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("://") {
+        let (url, next) = after.split_at(after.find(is_end).unwrap_or(after.len()));
+        out += before;
+        out += "://";
+        match url.rsplit_once('@') {
+            // What a hint says to write is no secret.
+            Some((info, authority)) if info != "user:password" => {
+                out += info.split_once(':').map_or("", |(user, _)| user);
+                out += ":***@";
+                out += authority;
+            }
+            _ => out += url,
+        }
+        rest = next;
+    }
+    out + rest
 }
 
 impl fmt::Display for Problem {
@@ -73,6 +96,16 @@ fn render(problems: &[Problem], file: Option<&PathBuf>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_password_of_a_url_is_repeated_nowhere() {
+        let problem =
+            Problem::new("a.http://anna:SECRET@h:1", "found \"http://anna:SECRET/@x@h\", not http://SECRET@h or x://y")
+                .hint("write http://user:password@proxy:3128, not ftp://anna:SECRET@h".to_owned());
+        let told = "a.http://anna:***@h:1: found \"http://anna:***@h\", not http://:***@h or x://y\n  hint: write http://user:password@proxy:3128, not ftp://anna:***@h";
+        assert_eq!(problem.to_string(), told);
+        assert!(!format!("{problem:?}").contains("SECRET"));
+    }
 
     #[test]
     fn problems_are_listed_and_counted() {

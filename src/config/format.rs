@@ -58,6 +58,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
                 ),
             ),
         },
+        "collector" => collector(text),
         "file" if text.is_empty() => refuse("the file name is empty".to_owned(), None),
         "url-path" => url_path(text),
         _ => Ok(()),
@@ -79,6 +80,7 @@ pub(super) fn describe(format: &str) -> &'static str {
         "host-pattern" => "a host such as \"*.example.com\"",
         "port-range" => "a range such as \"8000-8443\"",
         "parent-proxy" => "a proxy such as \"http://proxy:3128\"",
+        "collector" => "a URL such as \"http://127.0.0.1:4318\"",
         "file" => "a file name",
         "url-path" => "a path such as \"/\"",
         _ => "a text",
@@ -213,6 +215,31 @@ pub(super) fn parse_name_server(text: &str) -> Result<SocketAddr, Refusal> {
     }
 }
 
+/// A URL in the clear without anything behind its path.
+fn collector(text: &str) -> Result<(), Refusal> {
+    let example = Some("write http://HOST:PORT, in the clear; a collector on this host can go on over TLS");
+    let Some(rest) = text.strip_prefix("http://") else {
+        return refuse(format!("{text:?} does not begin with http://"), example);
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match inner {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.parse::<std::net::Ipv4Addr>().is_ok() || is_dns_name(host),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|n| n > 0 && !port.starts_with('+')));
+    let is_path = path.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '#' | '?'));
+    if is_host && is_port && is_path {
+        Ok(())
+    } else {
+        refuse(format!("{text:?} is not the URL of a collector"), example)
+    }
+}
+
 fn url_path(text: &str) -> Result<(), Refusal> {
     if !text.starts_with('/') {
         return refuse(format!("{text:?} does not begin with a slash"), None);
@@ -228,7 +255,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FORMATS: [&str; 14] = [
+    const FORMATS: [&str; 15] = [
+        "collector",
         "name-server",
         "host-pattern",
         "port-range",
@@ -293,6 +321,30 @@ mod tests {
         assert_eq!(server("[fd00::53]:5353").as_deref(), Ok("[fd00::53]:5353"));
         for bad in ["", "ns1", "10.0.0.53:0", "10.0.0.53:x"] {
             assert!(server(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_collector_is_a_url_in_the_clear() {
+        let is_good = |text| check("collector", text).is_ok();
+        for good in ["http://127.0.0.1:4318", "http://[::1]:4318/", "http://otel.example/up/here", "http://collector"] {
+            assert!(is_good(good), "{good:?} was refused");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:4318",
+            "https://otel:4318",
+            "http://",
+            "http://:4318",
+            "http://a:0",
+            "http://a:x",
+            "http://[::1",
+            "http://anna:one@otel:4318",
+            "http://otel:4318?x=1",
+            "http://otel/a b",
+            "HTTP://otel",
+        ] {
+            assert!(!is_good(bad), "{bad:?} was accepted");
         }
     }
 

@@ -305,6 +305,11 @@ pub(super) fn optional_host(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [ { "type": "string", "format": "host" }, { "type": "null" } ] })
 }
 
+/// The URL of a collector of spans.
+pub(super) fn optional_collector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [ { "type": "string", "format": "collector" }, { "type": "null" } ] })
+}
+
 /// The name of a file, absolute or relative to the folder of the configuration file.
 pub(super) fn file(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "file" })

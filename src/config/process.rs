@@ -110,6 +110,9 @@ pub enum AccessLogFormat {
 pub struct LogConfig {
     /// The least important lines that are written; default `info`.
     pub level: LogLevel,
+    /// The collector that spans are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318`, in a build with the feature `otlp`; default `null`, none.
+    #[schemars(schema_with = "leaf::optional_collector")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// How important a line is, from the most important down.

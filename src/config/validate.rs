@@ -31,6 +31,12 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     upstreams(config, &mut problems);
     policy::policies(config, &mut problems);
     limits::global(config, &mut problems);
+    if config.log.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+        problems.push(
+            Problem::new("log.otlp_endpoint", "this build sends no spans")
+                .hint("build with --features otlp, or write otlp_endpoint: null".to_owned()),
+        );
+    }
     problems
 }
 

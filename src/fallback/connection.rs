@@ -1,6 +1,12 @@
 //! The life of one client connection: head, grammar, session, node, answer, and again.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use super::{
     Door, answer, body,
@@ -16,7 +22,7 @@ use crate::{
         forwarded::{self, Forwarded},
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
-    telemetry::{Operation, Outcome, Reason, WorkClock},
+    telemetry::{Operation, Outcome, Reason, RequestSpan, WorkClock},
 };
 
 /// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
@@ -216,7 +222,7 @@ async fn follow(
 
 /// Lends the connection to the engine for the exchange, then looks at what became of it.
 async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Vec<Arc<Session>>) -> Next {
-    let in_flight = exchange.session.as_ref().map(|s| s.request());
+    let (in_flight, begin) = (exchange.session.as_ref().map(|s| s.request()), Instant::now());
     let (lent, loan) = airlock.lend(exchange.head.raw().clone());
     let stalled = tokio::select! {
         () = door.engine.carry(lent, exchange.clone()) => false,
@@ -240,6 +246,14 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
         door.metrics.request(operation, fate.status);
     }
     if let Some(session) = &exchange.session {
+        door.sessions.request_ended(&RequestSpan {
+            session: session.label(),
+            operation,
+            node: exchange.node().name(),
+            status: fate.status,
+            reason: fate.failure.as_ref().map(|(reason, _)| *reason),
+            begin,
+        });
         after(door, session, &exchange, &fate);
         if let Some(conn) = node_conn.filter(|_| fate.whole && session.node_keeps() && operation != Operation::End) {
             session.keep_node_conn(conn);

@@ -26,6 +26,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 use tokio::sync::watch;
 
 use super::{
+    cause::told,
     exchange::Exchange,
     headers::{Headers, Problem},
     node_conn::Connector,
@@ -368,7 +369,7 @@ impl ProxyHttp for Carrier {
             (ErrorSource::Upstream, _) => Reason::NodeLost,
             _ => Reason::Internal,
         };
-        ctx.fail(reason, error);
+        ctx.fail(reason, told(error));
         FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 

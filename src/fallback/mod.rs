@@ -7,6 +7,7 @@
 mod admission;
 mod answer;
 pub mod body;
+mod cause;
 mod connection;
 mod engine;
 mod entry;

@@ -17,7 +17,7 @@ use super::{
     grammar::SessionId,
     session::{Opening, Session},
 };
-use crate::telemetry::{AccessLog, Live, Outcome, Reason};
+use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 
 /// Refused starts that are remembered.
 const REFUSED_KEPT: usize = 4096;
@@ -105,6 +105,11 @@ impl Sessions {
         let session = Session::new(opening, self.label(id), &self.shown);
         self.lock().remember(id, false);
         self.access_log.write(&session.record(outcome, Some(reason)));
+    }
+
+    /// A request of a session is over.
+    pub(super) fn request_ended(&self, request: &RequestSpan<'_>) {
+        self.access_log.spans().request(request);
     }
 
     /// Whether the start of this id was refused lately.

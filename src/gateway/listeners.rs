@@ -21,6 +21,7 @@ use crate::{
     limit::Places,
     net::tcp,
     relay::{DataListener, DataSockets},
+    telemetry::SpansError,
 };
 
 /// Connections that are cut get this long to say so.
@@ -52,6 +53,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Spans cannot be sent.
+    #[error("log.otlp_endpoint: {0}")]
+    Spans(#[from] SpansError),
     /// A defect: two metric families share a name.
     #[error("metrics: {0}")]
     Metrics(prometheus::Error),

@@ -118,7 +118,7 @@ impl Gateway {
     /// Applies a new config. Either all of it holds afterwards, or nothing of it.
     ///
     /// What a running process cannot change is named in the returned list: the address of the admin
-    /// door and the place of the access log.
+    /// door, the place of the access log, and the collector of spans.
     pub async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         self.run.reload(config).await
     }
@@ -153,7 +153,11 @@ impl Gateway {
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
         let log = self.run.parts.access_log.clone();
-        let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+        let last = move || {
+            log.flush();
+            log.spans().finish();
+        };
+        let _ = tokio::task::spawn_blocking(last).await;
     }
 }
 

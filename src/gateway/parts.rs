@@ -20,7 +20,7 @@ use crate::{
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::{files, interfaces},
     relay,
-    telemetry::{AccessLog, Limit, Live, Metrics},
+    telemetry::{AccessLog, Limit, Live, Metrics, Spans},
     tunnel::PipePool,
     upstream::Upstream,
 };
@@ -55,7 +55,8 @@ impl Parts {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?
-            .counting_drops(metrics.access_log_dropped.clone());
+            .counting_drops(metrics.access_log_dropped.clone())
+            .with_spans(Spans::open(config.log.otlp_endpoint.as_deref())?);
         let bandwidth = Bandwidth::new(config);
         let throttled = bandwidth.clone();
         metrics.read_throttled(move |scope, direction| throttled.throttled(scope, direction));

@@ -155,6 +155,7 @@ impl Run {
         let kept = [
             (old.admin.address != new.admin.address).then_some("admin.address"),
             (old.access_log != new.access_log).then_some("access_log"),
+            (old.log.otlp_endpoint != new.log.otlp_endpoint).then_some("log.otlp_endpoint"),
             sockets_differ(old, new).then_some("workers, receive_buffer"),
         ];
         self.parts.set_own(prepared.own(&listeners), self.admin());

@@ -13,7 +13,7 @@ use std::{
 
 use prometheus::IntCounter;
 
-use super::Record;
+use super::{Record, spans::Spans};
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
 /// Lines that may wait for the writer.
@@ -32,6 +32,7 @@ pub struct AccessLog {
     sender: Option<SyncSender<Message>>,
     /// Counts lines that were dropped.
     dropped: Option<IntCounter>,
+    spans: Spans,
 }
 
 impl AccessLog {
@@ -39,7 +40,7 @@ impl AccessLog {
     pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
         let target = match config.path.as_str() {
             "off" => {
-                return Ok(AccessLog { format: config.format, sender: None, dropped: None });
+                return Ok(AccessLog { format: config.format, sender: None, dropped: None, spans: Spans::default() });
             }
             "stdout" => Target::Stdout,
             "stderr" => Target::Stderr,
@@ -47,7 +48,7 @@ impl AccessLog {
         };
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(target, &receiver))?;
-        Ok(AccessLog { format: config.format, sender: Some(sender), dropped: None })
+        Ok(AccessLog { format: config.format, sender: Some(sender), dropped: None, spans: Spans::default() })
     }
 
     /// Has lines that are dropped counted there.
@@ -55,8 +56,19 @@ impl AccessLog {
         AccessLog { dropped: Some(dropped), ..self }
     }
 
+    /// Has each record told as a span as well.
+    pub fn with_spans(self, spans: Spans) -> AccessLog {
+        AccessLog { spans, ..self }
+    }
+
+    /// Where spans go.
+    pub fn spans(&self) -> &Spans {
+        &self.spans
+    }
+
     /// Hands a record to the writer; never waits.
     pub fn write(&self, record: &Record) {
+        self.spans.record(record);
         let Some(sender) = &self.sender else { return };
         if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(self.format))) {
             self.dropped.iter().for_each(IntCounter::inc);

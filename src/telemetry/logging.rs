@@ -1,10 +1,10 @@
 //! Diagnostics: `tracing` to standard error, with the level of the config.
 //!
 //! The HTTP engine logs through the `log` crate and writes request targets, which hold session
-//! ids; its own lines are therefore cut at errors of its start-up, and what it meets on a request
-//! is told by the fallback door in the gateway's words.
+//! ids; nobody listens to that crate, and what the engine meets on a request is told by the fallback
+//! door in the gateway's words.
 
-use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload};
 
 use crate::config::LogLevel;
 
@@ -22,13 +22,14 @@ impl LevelHandle {
 /// Installs the process-wide subscriber; a second call leaves the first in place.
 pub fn init(level: LogLevel) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
-        .try_init();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // By itself, and not with the bridge from the `log` crate: the engine would make up what it then is not let write,
+    // and at level trace it fails on what it takes for text.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(filter).with(lines));
     LevelHandle(handle)
 }
 
-fn filter(level: LogLevel) -> EnvFilter {
+/// What is written at a level: the gateway's own words, and of other libraries nothing.
+pub fn filter(level: LogLevel) -> EnvFilter {
     EnvFilter::new(format!("off,fallgate={}", level.as_str()))
 }

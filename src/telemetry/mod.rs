@@ -10,9 +10,15 @@ mod limits;
 mod live;
 pub mod logging;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp/none.rs"]
+mod otlp;
 mod record;
 mod refusals;
 mod series;
+mod spans;
 mod throttled;
 mod transfer;
 
@@ -29,4 +35,5 @@ pub use metrics::Metrics;
 pub use record::Record;
 pub use refusals::RefusalSeen;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
+pub use spans::{RequestSpan, Spans, SpansError};
 pub use transfer::{About, Counts, Moving, Transfer};

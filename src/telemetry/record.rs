@@ -23,7 +23,8 @@ macro_rules! record {
             /// The fields in their order, each with what it means.
             pub const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($name), $doc),)+];
 
-            fn values(&self) -> Vec<(&'static str, Value)> {
+            /// All of them with their values, in their order.
+            pub(super) fn values(&self) -> Vec<(&'static str, Value)> {
                 vec![$((stringify!($name), serde_json::to_value(&self.$name).unwrap_or_default()),)+]
             }
         }

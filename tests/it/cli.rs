@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{certificate, eventually, loopback, process::Process};
+use crate::support::{certificate, eventually, loopback, process::Process, secrets};
 
 fn fallgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
@@ -16,6 +16,8 @@ fn fallgate(arguments: &[&str]) -> Command {
 
 fn said(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = fallgate(arguments).output().unwrap();
+    secrets::none_in("stdout", &stdout);
+    secrets::none_in("stderr", &stderr);
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -38,6 +40,25 @@ fn check_tells_every_problem_at_once_and_exits_with_2() {
     assert_eq!(status, 2);
     for part in ["listener", "did you mean", "timeouts.connect", "upstreams", "problems in"] {
         assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+}
+
+/// A build that sends no spans says so, and does not leave an operator to wonder where they are.
+#[test]
+fn check_tells_whether_this_build_sends_spans() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = config(dir.path(), "127.0.0.1:0", "");
+    let text = std::fs::read_to_string(&path).unwrap() + "log: { otlp_endpoint: 'http://127.0.0.1:4318' }\n";
+    std::fs::write(&path, text).unwrap();
+    let (status, _, stderr) = said(&["check", "--config", &path]);
+    match cfg!(feature = "otlp") {
+        true => assert_eq!(status, 0, "{stderr}"),
+        false => {
+            assert_eq!(status, 2, "{stderr}");
+            assert!(
+                stderr.contains("log.otlp_endpoint: this build sends no spans") && stderr.contains("--features otlp")
+            );
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use fallgate::node::{Node, NodeOptions};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 use crate::support::{
-    Metrics, TOKEN, Wire, certificate, eventually, loopback, noise, tls, uuid,
+    Metrics, TOKEN, Wire, certificate, eventually, loopback, noise, sweep, tls, uuid,
     wire::{end, put, start, start_body},
 };
 
@@ -23,6 +23,7 @@ const MEMORY: u64 = 32 * 1024;
 /// A gateway as a process; it does not outlive its test.
 struct Process {
     child: Child,
+    dir: PathBuf,
     tls: SocketAddr,
     plain: SocketAddr,
     admin: SocketAddr,
@@ -32,6 +33,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            sweep::files(&self.dir);
+        }
     }
 }
 
@@ -55,7 +59,8 @@ impl Process {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut process = Process { child, tls: loopback(0), plain: loopback(0), admin: loopback(0) };
+        let mut process =
+            Process { child, dir: dir.to_owned(), tls: loopback(0), plain: loopback(0), admin: loopback(0) };
         let said = |what: &str| {
             let text = std::fs::read_to_string(dir.join("log")).unwrap();
             let line = text.lines().find(|line| line.contains(what))?;

@@ -48,6 +48,10 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("sha_crypt", &["forward"]),
     ("clap", &["cli"]),
     ("governor", &["limit"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
 ];
 
 /// Where system calls are made that no library offers, and unsafe code may be.

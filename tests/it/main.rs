@@ -34,14 +34,18 @@ mod house;
 mod interop;
 mod lifecycle;
 mod limits;
+mod logs;
 mod namespaces;
 mod node_tls;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod path_mtu;
 mod persistence;
 mod readme;
 mod records;
 mod resume;
 mod routing;
+mod secrets;
 mod sight;
 mod silence;
 mod simulation;

@@ -1,42 +1,13 @@
 //! One record a session, and no secret in anything that is written.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use fallgate::node::NodeOptions;
-use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::support::{
     Plan, TOKEN, Wire, noise,
     peer::DeadPort,
-    uuid,
+    sweep, uuid,
     wire::{end, get, put, start, start_body},
 };
-
-/// Everything that was logged in this process.
-#[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Capture {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Capture {
-    type Writer = Capture;
-
-    fn make_writer(&'a self) -> Capture {
-        self.clone()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_session_has_one_record_with_its_outcome() {
@@ -115,13 +86,6 @@ async fn a_start_that_is_refused_unread_has_one_record_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_and_no_session_id_is_in_records_metrics_or_logs() {
-    let capture = Capture::default();
-    let layer = tracing_subscriber::fmt::layer().with_writer(capture.clone()).with_ansi(false);
-    // Whatever the process says at debug level, as its own filter lets it through.
-    let _ = tracing_subscriber::registry()
-        .with(tracing_subscriber::EnvFilter::new("off,fallgate=trace"))
-        .with(layer)
-        .try_init();
     let dead = DeadPort::new();
     let plan = Plan::new().node(NodeOptions::default()).peer(dead.address);
     let sandbox =
@@ -153,7 +117,7 @@ async fn no_token_and_no_session_id_is_in_records_metrics_or_logs() {
     let written = [
         std::fs::read_to_string(sandbox.dir.path().join("access.log")).unwrap(),
         sandbox.metrics().await.0,
-        String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned(),
+        sweep::logged(),
     ];
     assert!(written[2].contains("A request failed."), "the log is captured: {}", written[2]);
     for text in &written {

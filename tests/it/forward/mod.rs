@@ -30,10 +30,11 @@ use tokio::{
 };
 
 use crate::support::{
-    self, Metrics, Wire, certificate,
+    self, Metrics, Watch, Wire, certificate,
     dns::Dns,
     eventually, loopback,
     peer::{Peer, read_request, say},
+    sweep,
     wire::Reply,
 };
 
@@ -54,6 +55,7 @@ struct Setup {
 
 /// A running gateway with the one listener `egress`, and its name server.
 struct Egress {
+    watch: Watch,
     /// None once it drains.
     gateway: Option<Gateway>,
     dns: Dns,
@@ -118,9 +120,9 @@ impl Setup {
         fill(dir.path());
         let text = self.yaml(&self.policy, dns.address);
         let config = Config::from_yaml(&text, dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        let gateway = Gateway::start(config, None).await.unwrap();
+        let (gateway, watch) = sweep::gateway(config, dir.path()).await;
         let (address, admin) = (gateway.addresses().await[0].1, gateway.admin_address().unwrap());
-        Egress { gateway: Some(gateway), dns, dir, setup: Arc::new(self), address, admin }
+        Egress { watch, gateway: Some(gateway), dns, dir, setup: Arc::new(self), address, admin }
     }
 
     async fn start(self) -> Egress {

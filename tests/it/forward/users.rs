@@ -229,5 +229,6 @@ fn the_check_names_the_line_of_a_bad_file() {
     let output = command.args(["check", "--config"]).arg(dir.path().join("fallgate.yaml")).output().unwrap();
     let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(!output.status.success(), "{told}");
+    support::secrets::none_in("the output", &told);
     assert!(told.contains("users: line 1: ") && !told.contains("SECRET"), "{told}");
 }

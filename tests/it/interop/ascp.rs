@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
-use crate::support::{Sandbox, TOKEN, certificate, loopback};
+use crate::support::{Sandbox, TOKEN, certificate, loopback, secrets};
 
 /// No transfer of these tests takes longer than this, unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -142,6 +142,7 @@ impl Ascp {
     /// Another token; none at all when it is empty.
     pub(super) fn token(mut self, token: impl AsRef<OsStr>) -> Ascp {
         self.token = token.as_ref().to_owned();
+        secrets::keep(self.token.as_encoded_bytes());
         self
     }
 

@@ -13,10 +13,11 @@ use super::{
     Ascp, folder, is_here, one_node, source,
     tree::{self, assert_same},
 };
-use crate::support::{Metrics, Plan, Sandbox, certificate, eventually, loopback};
+use crate::support::{Metrics, Plan, Sandbox, Watch, certificate, eventually, loopback, secrets, sweep};
 
 /// A gateway that is a forward proxy and nothing else.
 pub(super) struct Egress {
+    watch: Watch,
     gateway: Gateway,
     pub(super) address: SocketAddr,
     dir: tempfile::TempDir,
@@ -39,9 +40,10 @@ impl Egress {
             "version: 1\nlisteners:\n  - {{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p{listener}}}\npolicies:\n  - {{name: p, {policy}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n"
         );
         let config = Config::from_yaml(&text, dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        let gateway = Gateway::start(config, None).await.unwrap();
+        secrets::keep_login("anna", "one");
+        let (gateway, watch) = sweep::gateway(config, dir.path()).await;
         let address = gateway.addresses().await[0].1;
-        Egress { gateway, address, dir }
+        Egress { watch, gateway, address, dir }
     }
 
     /// To this machine and nowhere else.

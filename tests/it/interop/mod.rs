@@ -15,6 +15,7 @@ mod proxied;
 mod quic;
 mod refusals;
 mod resume;
+mod secrets;
 mod sshd;
 mod transfers;
 mod tree;

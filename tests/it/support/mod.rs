@@ -11,6 +11,8 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod programs;
 mod scrape;
+pub(crate) mod secrets;
+pub(crate) mod sweep;
 pub(crate) mod wire;
 
 use std::{
@@ -31,6 +33,7 @@ use fallgate::{
 
 pub(crate) use eventually::eventually;
 pub(crate) use scrape::{Metrics, get, until};
+pub(crate) use sweep::Watch;
 pub(crate) use wire::{Wire, uuid};
 
 /// A token of the right shape.
@@ -53,6 +56,7 @@ pub(crate) struct Plan {
 
 /// A running gateway with its nodes.
 pub(crate) struct Sandbox {
+    watch: Watch,
     pub(crate) gateway: Gateway,
     pub(crate) nodes: Vec<Node>,
     pub(crate) dir: tempfile::TempDir,
@@ -141,10 +145,9 @@ impl Plan {
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let config = self.config(dir.path(), &addresses);
         std::fs::write(dir.path().join("token"), format!("{ADMIN_TOKEN}\n")).unwrap();
-        let file = dir.path().join("fallgate.yaml");
-        std::fs::write(&file, self.yaml(&addresses)).unwrap();
-        let gateway = Gateway::start_from(Some(file), config, None).await.unwrap();
-        Sandbox { gateway, nodes, dir, plan: self }
+        std::fs::write(dir.path().join("fallgate.yaml"), self.yaml(&addresses)).unwrap();
+        let (gateway, watch) = sweep::gateway(config, dir.path()).await;
+        Sandbox { watch, gateway, nodes, dir, plan: self }
     }
 
     /// The config text for nodes at these addresses.

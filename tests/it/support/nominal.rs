@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Metrics, loopback, noise};
+use super::{Metrics, Watch, loopback, noise, sweep};
 
 /// How long an answer may take.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
@@ -78,6 +78,7 @@ pub(crate) async fn greeted(stream: &mut TcpStream) -> Option<String> {
 
 /// A gateway with a control and a data listener in front of these nodes.
 pub(crate) struct Place {
+    watch: Watch,
     pub(crate) gateway: Gateway,
     text: String,
     pub(crate) dir: tempfile::TempDir,
@@ -98,7 +99,8 @@ impl Place {
         let text = config(nodes, address, data, top);
         let dir = tempfile::tempdir().unwrap();
         let config = Config::from_yaml(&text, dir.path()).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        Place { gateway: Gateway::start(config, None).await.unwrap(), text, dir }
+        let (gateway, watch) = sweep::gateway(config, dir.path()).await;
+        Place { watch, gateway, text, dir }
     }
 
     pub(crate) async fn address(&self, name: &str) -> SocketAddr {

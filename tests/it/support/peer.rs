@@ -8,6 +8,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::secrets;
+
 /// A listening socket whose every connection runs a script; it ends when this drops.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
@@ -94,6 +96,7 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> (Vec<u8>, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            secrets::learn(&bytes);
             let rest = bytes.split_off(at + 4);
             return (bytes, rest);
         }

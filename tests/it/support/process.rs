@@ -1,14 +1,17 @@
 //! A gateway as a process of its own, whose memory and descriptors can be seen; it does not outlive its test.
 
 use std::{
+    fs::File,
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::net::TcpStream;
 
-use super::{Metrics, eventually, netns::Host, nominal::SOON};
+use super::{Metrics, eventually, netns::Host, nominal::SOON, sweep};
 
 /// The process, with the folder of its config and logs.
 pub(crate) struct Process {
@@ -20,15 +23,33 @@ pub(crate) struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        let is_good = !std::thread::panicking();
+        let mut found = None;
+        if is_good {
+            let connect = |to| match &self.host {
+                Some(host) => host.open(|| std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1))),
+                None => std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1)),
+            };
+            found = sweep::answers(self.admin.port(), connect);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if is_good {
+            assert!(found.is_none(), "a secret is told at the admin door: {found:?}");
+            sweep::files(self.dir.path());
+        }
     }
 }
 
 impl Process {
     /// On this machine.
     pub(crate) async fn start(config: &str) -> Process {
-        Process::by(Command::new(env!("CARGO_BIN_EXE_fallgate")), None, config).await
+        Process::with(config, |_| ()).await
+    }
+
+    /// Files that are to lie beside the config are made by `fill`.
+    pub(crate) async fn with(config: &str, fill: impl FnOnce(&Path)) -> Process {
+        Process::made(Command::new(env!("CARGO_BIN_EXE_fallgate")), None, config, fill).await
     }
 
     /// On a host of its own.
@@ -37,12 +58,18 @@ impl Process {
     }
 
     /// By a command that ends in the program's name.
-    pub(crate) async fn by(mut command: Command, host: Option<Arc<Host>>, config: &str) -> Process {
+    pub(crate) async fn by(command: Command, host: Option<Arc<Host>>, config: &str) -> Process {
+        Process::made(command, host, config, |_| ()).await
+    }
+
+    async fn made(mut command: Command, host: Option<Arc<Host>>, config: &str, fill: impl FnOnce(&Path)) -> Process {
         let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
         std::fs::write(dir.path().join("fallgate.yaml"), config).unwrap();
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let (log, out) =
+            (File::create(dir.path().join("log")).unwrap(), File::create(dir.path().join("log.out")).unwrap());
         command.args(["run", "--config"]).arg(dir.path().join("fallgate.yaml")).env("NO_COLOR", "1");
-        let child = command.stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap();
         let mut process = Process { child, host, admin: SocketAddr::from(([0; 4], 0)), dir };
         process.admin = process.said("Admin is open.").await;
         process
@@ -65,6 +92,27 @@ impl Process {
     /// All it has said.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Where its admin door is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The folder of its config and logs.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Writes another config, and has it read.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.dir.path().join("fallgate.yaml"), config).unwrap();
+        self.signal("HUP");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// The memory that it has, in bytes.

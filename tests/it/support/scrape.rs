@@ -10,6 +10,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::secrets;
+
 /// One scrape.
 #[derive(Debug)]
 pub(crate) struct Metrics(pub(crate) String);
@@ -64,6 +66,9 @@ async fn get_over(mut stream: TcpStream, path: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
+    if path != "/metrics" {
+        secrets::none_in(path, &text);
+    }
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }

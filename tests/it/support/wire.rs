@@ -9,7 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::meter::{Meter, pour};
+use super::{
+    meter::{Meter, pour},
+    secrets,
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +44,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 pub(crate) struct Wire {
     io: Box<dyn Io>,
     buffer: Vec<u8>,
+    /// What comes is the gateway's own answer.
+    own: bool,
 }
 
 impl Wire {
@@ -62,16 +67,18 @@ impl Wire {
     }
 
     pub(crate) fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Wire {
-        Wire { io: Box::new(io), buffer: Vec::new() }
+        Wire { io: Box::new(io), buffer: Vec::new(), own: false }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        secrets::learn(bytes);
         timeout(PATIENCE, self.io.write_all(bytes)).await.expect("the gateway reads").unwrap();
         self.io.flush().await.unwrap();
     }
 
     /// As [`Wire::send`], for a gateway that may have closed.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        secrets::learn(bytes);
         timeout(PATIENCE, self.io.write_all(bytes)).await.expect("the gateway reads or closes").is_ok()
     }
 
@@ -96,7 +103,13 @@ impl Wire {
     pub(crate) async fn try_raw_head(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-                return Some(self.buffer.drain(..at + 4).collect());
+                let head: Vec<u8> = self.buffer.drain(..at + 4).collect();
+                self.own = String::from_utf8_lossy(&head).to_ascii_lowercase().contains("\r\nx-fallgate-error:");
+                if self.own {
+                    secrets::none_in("an answer", &head);
+                    secrets::none_in("the body of an answer", &self.buffer);
+                }
+                return Some(head);
             }
             if self.more().await == 0 {
                 return None;
@@ -152,7 +165,11 @@ impl Wire {
     }
 
     async fn more(&mut self) -> usize {
-        timeout(PATIENCE, self.io.read_buf(&mut self.buffer)).await.expect("the gateway answers or closes").unwrap_or(0)
+        let read = timeout(PATIENCE, self.io.read_buf(&mut self.buffer)).await;
+        if self.own {
+            secrets::none_in("the body of an answer", &self.buffer);
+        }
+        read.expect("the gateway answers or closes").unwrap_or(0)
     }
 }
 
