@@ -188,6 +188,12 @@ impl Session {
         *lock(&self.lease) = Some(lease);
     }
 
+    /// It is over: gives its places back, and is not shown any more.
+    pub(super) fn close(&self) {
+        self.leave();
+        self.transfer.end();
+    }
+
     /// Gives its places back, on the node and among the sessions.
     pub(super) fn leave(&self) {
         // The node's first: who has waited for the other one needs both.

@@ -95,7 +95,7 @@ impl Sessions {
         }
         drop(table);
         session.remember(outcome == Outcome::Done);
-        session.leave();
+        session.close();
         self.access_log.write(&session.record(outcome, reason));
     }
 

@@ -61,24 +61,12 @@ impl Operated for Run {
 
     async fn reload(&self) -> Result<String, Rejected> {
         match self.reload_file().await {
-            Ok(kept) if kept.is_empty() => {
-                tracing::info!("The new config is applied.");
-                Ok("The new config is applied.".to_owned())
+            Ok(kept) if kept.is_empty() => Ok("The new config is applied.".to_owned()),
+            Ok(kept) => Ok(format!("The new config is applied, but {} needs a restart.", kept.join(", "))),
+            Err(ReloadError::Config(ConfigError::Invalid { problems, .. })) => {
+                Err(Rejected(problems.iter().map(ToString::to_string).collect()))
             }
-            Ok(kept) => {
-                let kept = kept.join(", ");
-                tracing::warn!(restart_needed_for = kept, "The new config is applied but for what needs a restart.");
-                Ok(format!("The new config is applied, but {kept} needs a restart."))
-            }
-            Err(error) => {
-                tracing::error!(error = chain(&error), "The new config is rejected; nothing has changed.");
-                Err(Rejected(match &error {
-                    ReloadError::Config(ConfigError::Invalid { problems, .. }) => {
-                        problems.iter().map(ToString::to_string).collect()
-                    }
-                    other => vec![chain(other)],
-                }))
-            }
+            Err(other) => Err(Rejected(vec![chain(&other)])),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ReloadError, StartError, generation::Generation, listeners::Listeners, parts::Parts};
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
-    telemetry::logging::LevelHandle,
+    telemetry::{chain, logging::LevelHandle},
 };
 
 /// A gateway that runs, for all who look at it or change it.
@@ -115,19 +115,27 @@ impl Run {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Applies what the file holds now, and logs what came of it.
     pub(super) async fn reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
-        let Some(file) = self.file.clone() else { return Err(ReloadError::NoFile) };
+        let result = self.try_reload_file().await;
+        match &result {
+            Ok(kept) if kept.is_empty() => tracing::info!("The new config is applied."),
+            Ok(kept) => tracing::warn!(
+                restart_needed_for = kept.join(", "),
+                "The new config is applied but for what needs a restart."
+            ),
+            Err(error) => tracing::error!(error = chain(error), "The new config is rejected; nothing has changed."),
+        }
+        result
+    }
+
+    async fn try_reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+        let file = self.file.clone().ok_or(ReloadError::NoFile)?;
         // A file may lie on a disk that is far away.
         let read = tokio::task::spawn_blocking(move || Config::load(&file)).await;
-        match read {
-            Ok(Ok(config)) => Ok(self.reload(config).await?),
-            Ok(Err(error)) => {
-                self.note_reload(false);
-                Err(error.into())
-            }
-            // Only a runtime that ends leaves it undone.
-            Err(_) => Err(ReloadError::Ending),
-        }
+        // Only a runtime that ends leaves it undone.
+        let config = read.map_err(|_| ReloadError::Ending)?.inspect_err(|_| self.note_reload(false))?;
+        Ok(self.reload(config).await?)
     }
 
     pub(super) async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {

@@ -63,7 +63,7 @@ pub struct Flowing {
     pub download_rate: f64,
 }
 
-/// A transfer that is open until this drops.
+/// A transfer that is open until this drops, or is told to [end](Posted::end).
 pub struct Posted {
     live: Live,
     transfer: Arc<Transfer>,
@@ -146,13 +146,22 @@ impl std::ops::Deref for Posted {
     }
 }
 
-impl Drop for Posted {
-    fn drop(&mut self) {
+impl Posted {
+    /// It is over, though somebody may still hold it.
+    pub fn end(&self) {
         let (path, counts) = (self.transfer.path(), self.transfer.counts());
         let mut table = self.live.table();
-        table.open.remove(&self.transfer.number());
+        if table.open.remove(&self.transfer.number()).is_none() {
+            return;
+        }
         let sum = table.ended.entry(path).or_default();
         *sum = (sum.0 + counts.upload(), sum.1 + counts.download());
+    }
+}
+
+impl Drop for Posted {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -37,18 +37,27 @@ impl Drop for Browser {
     }
 }
 
+/// A driver and its port. It ends where the port that it took of one family is taken of the other.
+fn driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver");
+    let driver = driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut driver = driver.spawn().unwrap();
+    let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let on_port = |line: String| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok();
+    let port = lines.map_while(Result::ok).find_map(on_port);
+    if port.is_none() {
+        let _ = driver.wait();
+    }
+    Some((driver, port?))
+}
+
 impl Browser {
     /// Starts it with a window of this size; none where there is no Chromium.
     pub(crate) async fn start(width: u32, height: u32) -> Option<Browser> {
         if !is_here("chromedriver", &["--version"]) || !is_here("chromium", &["--version"]) {
             return None;
         }
-        let mut driver = Command::new("chromedriver");
-        let driver = driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut driver = driver.spawn().unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let on_port = |line: String| line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse().ok();
-        let port = lines.map_while(Result::ok).find_map(on_port).expect("the driver says where it listens");
+        let (driver, port) = (0..10).find_map(|_| driver()).expect("the driver says where it listens");
         let profile = tempfile::tempdir().unwrap();
         let address = loopback(port);
         let mut browser = Browser { driver, address, session: String::new(), _profile: profile };

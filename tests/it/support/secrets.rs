@@ -90,11 +90,11 @@ pub(crate) fn keep(secret: impl AsRef<[u8]>) {
     // A token may say in front of which kind it is.
     let bare = secret.strip_prefix(b"Basic ").or_else(|| secret.strip_prefix(b"Bearer ")).unwrap_or(secret);
     add(bare);
-    if let Ok(plain) = STANDARD.decode(bare).or_else(|_| URL_SAFE.decode(bare)) {
-        add(&plain);
-        if let Some(colon) = plain.iter().position(|b| *b == b':') {
-            add(&plain[colon + 1..]);
-        }
+    let Ok(plain) = STANDARD.decode(bare).or_else(|_| URL_SAFE.decode(bare)) else { return };
+    match plain.iter().position(|b| *b == b':') {
+        // Before the colon stands a name, which is not secret: a config has access keys.
+        Some(colon) => add(&plain[colon + 1..]),
+        None => add(&plain),
     }
 }
 
