@@ -120,7 +120,8 @@ impl Exporter {
             Some(ids) => ids,
             None => (TraceId::from(u128::from(random()) << 64 | u128::from(random())), SpanId::from(random())),
         };
-        let span = self.span(ids, SpanId::INVALID, (kind, SpanKind::Server), (end - lasted, end));
+        let span =
+            self.span(ids, SpanId::INVALID, (kind, SpanKind::Server), (end.checked_sub(lasted).unwrap_or(end), end));
         self.processor.on_end(SpanData { attributes, status, ..span });
     }
 
@@ -128,7 +129,7 @@ impl Exporter {
     pub(super) fn request(&self, request: &RequestSpan<'_>) {
         let Some((trace, parent)) = self.ids(request.session) else { return };
         let end = SystemTime::now();
-        let begin = end - request.begin.elapsed();
+        let begin = end.checked_sub(request.begin.elapsed()).unwrap_or(end);
         let name = (request.operation.as_str(), SpanKind::Client);
         let span = self.span((trace, SpanId::from(random())), parent, name, (begin, end));
         let mut attributes = vec![
