@@ -247,6 +247,15 @@ async fn session(sandbox: Arc<Sandbox>, name: String, ending: &'static str) -> S
     told.0
 }
 
+/// Whether a line is as expected. After `closed?` the connection may go on too: the client has its whole answer, and the
+/// gateway may or may not have seen by then that the node's goes on for ever.
+fn fits(expected: &str, line: &str) -> bool {
+    let Some(either) = expected.strip_suffix(", closed?") else { return expected == line };
+    let (name, answer) = either.split_once(": ").unwrap_or_default();
+    let told = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+    told.is_some_and(|told| told.split(" | ").all(|one| one.strip_suffix(", closed").unwrap_or(one) == answer))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hostile_answer_is_one_sound_answer_for_the_client_in_time_and_the_next_session_works() {
     let corpus = Arc::new(corpus());
@@ -280,10 +289,11 @@ async fn every_hostile_answer_is_one_sound_answer_for_the_client_in_time_and_the
     let told = workers.join_all().await.concat();
     let expected = std::fs::read_to_string(folder().join("expected.txt")).unwrap();
     let mut expected: Vec<_> = expected.lines().map(str::to_owned).collect();
-    let mut news: Vec<_> = told.iter().filter(|line| !expected.contains(line)).cloned().collect();
+    let is_expected = |line: &&String| expected.iter().any(|expected| fits(expected, line));
+    let mut news: Vec<_> = told.iter().filter(|line| !is_expected(line)).cloned().collect();
     news.sort();
     assert_eq!(news, [""; 0], "these differ from expected.txt:\n{}", news.join("\n"));
-    expected.retain(|line| !told.contains(line));
+    expected.retain(|expected| !told.iter().any(|line| fits(expected, line)));
     assert_eq!(expected, [""; 0], "these are expected of nobody");
     assert_eq!(sandbox.gateway.sessions(), 0);
 }
