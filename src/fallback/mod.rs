@@ -59,7 +59,7 @@ pub struct Door {
     sessions: Arc<Sessions>,
     entry: Arc<Entry>,
     own: Arc<entry::OfDoor>,
-    metrics: ListenerMetrics,
+    metrics: Arc<ListenerMetrics>,
     drain: CancellationToken,
 }
 

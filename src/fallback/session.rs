@@ -32,7 +32,7 @@ pub struct Opening {
     /// The listener it came in by.
     pub listener: String,
     /// That listener's series.
-    pub metrics: ListenerMetrics,
+    pub metrics: Arc<ListenerMetrics>,
     /// The upstream of the listener.
     pub upstream: Arc<Upstream>,
     /// The client's address.

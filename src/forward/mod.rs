@@ -76,7 +76,7 @@ pub struct Door {
     rules: Arc<Rules>,
     resolver: Arc<Resolver>,
     timeouts: TimeoutsConfig,
-    metrics: ListenerMetrics,
+    metrics: Arc<ListenerMetrics>,
     tunnels: TunnelMetrics,
     recent: Recent,
     of_listener: OfListener,

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use tokio::net::TcpStream;
@@ -25,7 +26,7 @@ pub struct Entrance {
     tls: Option<ServerTls>,
     fronts: Fronts,
     timeouts: TimeoutsConfig,
-    metrics: ListenerMetrics,
+    metrics: Arc<ListenerMetrics>,
 }
 
 impl Entrance {

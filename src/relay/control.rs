@@ -62,7 +62,7 @@ pub struct ControlDoor {
     banner_timeout: Duration,
     idle: Duration,
     send_proxy_protocol: bool,
-    metrics: ListenerMetrics,
+    metrics: Arc<ListenerMetrics>,
     shared: Shared,
     drain: CancellationToken,
     /// What a refused connection has moved.

@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use super::{
+    answered::Answered,
     families::{Families, Family},
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
@@ -289,9 +290,9 @@ impl Metrics {
     }
 
     /// The series of one listener of connections, all created at 0 so that a rate has something to start from.
-    pub fn listener(&self, name: &str) -> ListenerMetrics {
+    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
         let by = |vec: &IntCounterVec, word: &str| vec.with_label_values(&[name, word]);
-        ListenerMetrics {
+        Arc::new(ListenerMetrics {
             connections: self.connections.with_label_values(&[name]),
             connections_active: self.connections_active.with_label_values(&[name]),
             handshakes: HandshakeResult::ALL.iter().map(|r| by(&self.tls_handshakes, r.as_str())).collect(),
@@ -304,13 +305,13 @@ impl Metrics {
             findings: Finding::ALL.iter().map(|w| by(&self.findings, w.as_str())).collect(),
             refusals: self.refusals_of(name),
             controls: ControlOutcome::ALL.iter().map(|o| by(&self.controls_finished, o.as_str())).collect(),
-            requests: self.requests.clone(),
+            requests: Answered::new(name, self.requests.clone()),
             sessions_active: self.sessions_active.clone(),
             waiting: self.waiting.with_label_values(&[name]),
             waited: self.wait.with_label_values(&[name]),
             added: self.added.clone(),
             name: name.to_owned(),
-        }
+        })
     }
 
     /// The series of a listener that is a forward proxy, resolved once.

@@ -3,6 +3,7 @@
 
 pub mod access;
 mod added;
+mod answered;
 mod chain;
 mod families;
 pub mod labels;

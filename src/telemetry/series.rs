@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge, IntGaugeVec};
 
 use super::{
     added::AddedLatency,
+    answered::Answered,
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
         TunnelOutcome,
@@ -14,7 +15,7 @@ use super::{
 };
 
 /// The series of one listener, resolved once.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ListenerMetrics {
     pub(super) name: String,
     pub(super) connections: IntCounter,
@@ -29,7 +30,7 @@ pub struct ListenerMetrics {
     pub(super) refusals: Arc<refusals::OfListener>,
     pub(super) findings: Vec<IntCounter>,
     pub(super) controls: Vec<IntCounter>,
-    pub(super) requests: IntCounterVec,
+    pub(super) requests: Answered,
     pub(super) sessions_active: IntGaugeVec,
     pub(super) waiting: IntGauge,
     pub(super) waited: Histogram,
@@ -50,7 +51,7 @@ impl ListenerMetrics {
 
     /// Counts one answered request. A status outside the known ones counts as `other`.
     pub fn request(&self, operation: Operation, status: u16) {
-        self.requests.with_label_values(&[self.name.as_str(), operation.as_str(), status_label(status)]).inc();
+        self.requests.count(operation, status);
     }
 
     /// A session waits for room for as long as the guard lives.
@@ -182,39 +183,5 @@ impl ActiveGuard {
 impl Drop for ActiveGuard {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// A node may send any number; only those that mean something get a series.
-fn status_label(status: u16) -> &'static str {
-    match status {
-        200 => "200",
-        201 => "201",
-        204 => "204",
-        206 => "206",
-        301 => "301",
-        302 => "302",
-        304 => "304",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        407 => "407",
-        408 => "408",
-        409 => "409",
-        411 => "411",
-        413 => "413",
-        416 => "416",
-        429 => "429",
-        431 => "431",
-        500 => "500",
-        501 => "501",
-        502 => "502",
-        503 => "503",
-        504 => "504",
-        507 => "507",
-        0 => "none",
-        _ => "other",
     }
 }
