@@ -24,6 +24,8 @@ use crate::telemetry::Live;
 
 /// From one moment to the next.
 const TICK: Duration = Duration::from_secs(1);
+/// At least so long after one moment comes the next, however many come and want to see something.
+const SHORTEST: Duration = Duration::from_millis(250);
 /// Streams at once.
 const STREAMS: usize = 16;
 /// Rows of the table that a stream carries; a page tells how many there are beyond.
@@ -42,6 +44,7 @@ pub(super) struct Feed {
 #[derive(Debug)]
 struct Moment {
     number: u64,
+    at: Instant,
     status: Bytes,
     total: u64,
     rows: Vec<Map<String, Value>>,
@@ -59,11 +62,14 @@ impl Feed {
     pub(super) async fn run(&self, live: &Live, operated: &Arc<dyn Operated>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = None;
+        let mut before: Option<Arc<Moment>> = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = self.wanted.notified() => {}
+                () = self.wanted.notified() => {
+                    let past = before.as_ref().map_or(SHORTEST, |moment| moment.at.elapsed());
+                    tokio::time::sleep(SHORTEST.saturating_sub(past)).await;
+                }
             }
             live.sample(Instant::now());
             if self.moments.receiver_count() == 0 {
@@ -71,7 +77,7 @@ impl Feed {
                 continue;
             }
             let (live, operated) = (live.clone(), operated.clone());
-            let last: Option<Arc<Moment>> = before.take();
+            let last = before.clone();
             // Some thousand rows take milliseconds, which belong to transfers.
             let made =
                 tokio::task::spawn_blocking(move || Arc::new(Moment::now(&live, operated.as_ref(), last.as_deref())));
@@ -87,8 +93,12 @@ impl Feed {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         let mut moments = self.moments.subscribe();
         // What was made for others may be of long ago.
-        moments.mark_unchanged();
-        self.wanted.notify_one();
+        let is_fresh = moments.borrow_and_update().as_ref().is_some_and(|moment| moment.at.elapsed() < TICK);
+        if is_fresh {
+            moments.mark_changed();
+        } else {
+            self.wanted.notify_one();
+        }
         let next = ReusableBoxFuture::new(next(moments));
         Some(Stream { next, seen: None, out: None, patience, _permit: permit })
     }
@@ -107,6 +117,7 @@ impl Moment {
         let table = json!({ "total": total, "full": false, "changed": changes.0, "gone": changes.1 });
         Moment {
             number: before.map_or(0, |before| before.number + 1),
+            at: Instant::now(),
             status: event("status", &serde_json::to_value(operated.status()).unwrap_or_default()),
             total,
             rows,

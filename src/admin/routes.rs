@@ -22,6 +22,7 @@ use super::{
 };
 use crate::telemetry::{Live, Metrics, Reason};
 
+const JSON: &str = "application/json";
 /// The largest body that is read, in bytes.
 const BODY: usize = 64 * 1024;
 
@@ -104,7 +105,22 @@ impl Desk {
         self.feed.run(&self.live, &self.operated).await;
     }
 
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr, patience: Patience) -> Answer {
+    /// Counts a connection that is closed at once, for its address has as many as it may.
+    pub(super) fn turn_away(&self, peer: IpAddr) {
+        self.count(Reason::TooManyConnectionsPerClient, peer);
+    }
+
+    fn count(&self, reason: Reason, peer: IpAddr) {
+        self.metrics.refused_by_admin(reason);
+        tracing::info!(client = %peer, %reason, "An admin request is refused.");
+    }
+
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        patience: Patience,
+    ) -> Answer {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         let found = Route::find(path, &head.method);
@@ -113,7 +129,7 @@ impl Desk {
         let mut answer = match self.admit(&head, peer, access) {
             Err(reason) => self.refuse(reason, access, peer),
             Ok(()) => match found {
-                Ok(route) => self.serve(route, head.uri.query(), body, patience).await,
+                Ok(route) => self.serve(route, head.uri.query(), (peer, body), patience).await,
                 Err([]) => no(
                     StatusCode::NOT_FOUND,
                     "not_found",
@@ -147,7 +163,7 @@ impl Desk {
             origin: field("origin"),
             site: field("sec-fetch-site"),
             authorization: field("authorization"),
-            is_forwarded: ["forwarded", "x-forwarded-for", "x-real-ip", "via"]
+            is_forwarded: ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"]
                 .iter()
                 .any(|name| head.headers.contains_key(*name)),
         };
@@ -156,8 +172,7 @@ impl Desk {
 
     /// Says no in the word that is counted and logged.
     fn refuse(&self, reason: Reason, access: Access, peer: IpAddr) -> Answer {
-        self.metrics.refused_by_admin(reason);
-        tracing::info!(client = %peer, %reason, "An admin request is refused.");
+        self.count(reason, peer);
         let has_token = self.operated.token().is_some();
         let (status, message) = match reason {
             Reason::AuthRequired if !has_token => {
@@ -188,28 +203,43 @@ impl Desk {
         answer
     }
 
-    async fn serve(&self, route: Route<'_>, query: Option<&str>, body: Incoming, patience: Patience) -> Answer {
+    async fn serve(
+        self: &Arc<Self>,
+        route: Route<'_>,
+        query: Option<&str>,
+        (peer, body): (IpAddr, Incoming),
+        patience: Patience,
+    ) -> Answer {
         match route {
             Route::Livez => text(StatusCode::OK, "ok\n"),
             Route::Readyz => match self.operated.why_not_ready() {
                 None => text(StatusCode::OK, "ok\n"),
                 Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
             },
-            Route::Metrics => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render()),
+            Route::Metrics => {
+                let text = self.aside(|desk| desk.metrics.render()).await;
+                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
             Route::Page => page::answer().map(Either::Left),
-            Route::Status => json(StatusCode::OK, &self.operated.status()),
+            Route::Status => typed_json(self.aside(|desk| text_of(&desk.operated.status())).await),
             Route::Sessions => match Query::parse(query) {
-                Ok(query) => json(StatusCode::OK, &transfers::list(&self.live, &query)),
+                Ok(query) => {
+                    let list = move |desk: &Desk| text_of(&transfers::list(&desk.live, &query));
+                    typed_json(self.aside(list).await)
+                }
                 Err(problem) => no(StatusCode::BAD_REQUEST, "bad_request", &problem),
             },
             Route::Session(id) => match transfers::one(&self.live, id) {
                 Some(session) => json(StatusCode::OK, &session),
                 None => unknown_session(),
             },
-            Route::Nodes => json(StatusCode::OK, &view::Nodes { nodes: self.operated.status().nodes }),
+            Route::Nodes => {
+                let nodes = |desk: &Desk| text_of(&view::Nodes { nodes: desk.operated.status().nodes });
+                typed_json(self.aside(nodes).await)
+            }
             Route::Config => json(StatusCode::OK, &self.operated.config()),
             Route::Description => json(StatusCode::OK, &openapi::description()),
-            Route::Events => self.events(patience),
+            Route::Events => self.events(patience, peer),
             Route::Cancel(id) => match self.operated.cancel(id) {
                 Cancelled::Done => done(format!("{id} ends.")),
                 Cancelled::Unknown => unknown_session(),
@@ -226,9 +256,15 @@ impl Desk {
         }
     }
 
-    fn events(&self, patience: Patience) -> Answer {
+    /// What may take milliseconds, which belong to transfers.
+    async fn aside(self: &Arc<Self>, make: impl FnOnce(&Desk) -> Vec<u8> + Send + 'static) -> Vec<u8> {
+        let desk = self.clone();
+        tokio::task::spawn_blocking(move || make(&desk)).await.unwrap_or_default()
+    }
+
+    fn events(&self, patience: Patience, peer: IpAddr) -> Answer {
         let Some(stream) = self.feed.stream(patience) else {
-            let mut answer = self.refuse(Reason::TooManyStreams, Access::Read, IpAddr::from([127, 0, 0, 1]));
+            let mut answer = self.refuse(Reason::TooManyStreams, Access::Read, peer);
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             return answer;
         };
@@ -268,9 +304,17 @@ fn no(status: StatusCode, error: &str, message: &str) -> Answer {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    typed(status, JSON, text_of(body))
+}
+
+fn typed_json(text: Vec<u8>) -> Answer {
+    typed(StatusCode::OK, JSON, text)
+}
+
+fn text_of(body: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(body).unwrap_or_default();
     text.push(b'\n');
-    typed(status, "application/json", text)
+    text
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

@@ -1,9 +1,10 @@
 //! Connections to the admin door: few, short, and none that holds up another.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,14 +24,16 @@ use crate::{
     telemetry::{Live, Metrics},
 };
 
-/// Connections served at once; a scraper that stalls must not use up descriptors.
+/// Connections served at once; those who stall must not use up descriptors.
 const MAX_CONNECTIONS: usize = 64;
+/// Of these from one address, so that nobody holds up all others.
+const MAX_PER_PEER: usize = 32;
 /// A request's head must be whole, and a connection be used again, within this.
 const HEAD: Duration = Duration::from_secs(10);
-/// A connection is closed after this, unless it is an event stream whose events are taken.
-const WHOLE: Duration = Duration::from_secs(60);
-/// An event must be taken within this.
-const TAKEN: Duration = Duration::from_secs(30);
+/// An answer, or the next event, must be taken within this.
+const TAKEN: Duration = Duration::from_secs(20);
+/// What is kept of an answer that is not taken, here and by the system, in bytes.
+const KEPT: usize = 64 * 1024;
 
 /// The running admin door; it closes when this drops.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ pub fn start(
     live: Live,
     operated: Arc<dyn Operated>,
 ) -> io::Result<Running> {
-    let socket = tcp::listen(address)?;
+    let socket = tcp::listen_patiently(address, KEPT, TAKEN)?;
     let address = socket.local_addr()?;
     let desk = Arc::new(Desk::new(metrics, live, operated, interfaces::host_name()));
     let feeding = tokio::spawn({
@@ -75,12 +78,19 @@ pub fn start(
 
 async fn accept(socket: TcpListener, desk: Arc<Desk>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let peers = Peers::default();
     loop {
         let Ok(permit) = places.clone().acquire_owned().await else {
             return;
         };
         match socket.accept().await {
-            Ok((stream, peer)) => drop(tokio::spawn(serve(stream, peer, desk.clone(), permit))),
+            Ok((stream, peer)) => {
+                let peer = tcp::canonical(peer).ip();
+                match peers.enter(peer) {
+                    Some(place) => drop(tokio::spawn(serve(stream, peer, desk.clone(), (permit, place)))),
+                    None => desk.turn_away(peer),
+                }
+            }
             Err(error) => {
                 tracing::error!(%error, "An admin connection could not be accepted.");
                 sleep(Duration::from_millis(50)).await;
@@ -89,31 +99,62 @@ async fn accept(socket: TcpListener, desk: Arc<Desk>) {
     }
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, permit: OwnedSemaphorePermit) {
-    let patience = Patience(Arc::new(Mutex::new(Instant::now() + WHOLE)));
+async fn serve(stream: TcpStream, peer: IpAddr, desk: Arc<Desk>, places: (OwnedSemaphorePermit, Place)) {
+    let patience = Patience(Arc::new(Mutex::new(Instant::now() + TAKEN)));
     let until = patience.clone();
     let service = service_fn(move |request| {
         let (desk, patience) = (desk.clone(), patience.clone());
-        async move { Ok::<_, Infallible>(desk.answer(request, tcp::canonical(peer).ip(), patience).await) }
+        patience.renew();
+        async move { Ok::<_, Infallible>(desk.answer(request, peer, patience).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(KEPT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         // Whoever breaks it off has nobody to tell.
         _ = connection => {}
         () = until.over() => {}
     }
-    drop(permit);
+    drop(places);
 }
 
-/// Until when a connection may last.
+/// How many connections each address has.
+#[derive(Debug, Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection of an address, until it drops.
+#[derive(Debug)]
+struct Place(Peers, IpAddr);
+
+impl Peers {
+    fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = all.entry(peer).or_default();
+        (*open < MAX_PER_PEER).then(|| *open += 1)?;
+        Some(Place(self.clone(), peer))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = all.get_mut(&self.1) {
+            *open -= 1;
+            if *open == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Until when what was sent must be taken, or the next request be there.
 #[derive(Debug, Clone)]
 pub(super) struct Patience(Arc<Mutex<Instant>>);
 
 impl Patience {
-    /// Something was taken: it may last until the next must have been.
+    /// Something was taken, or asked for: as long again.
     pub(super) fn renew(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + TAKEN;
     }

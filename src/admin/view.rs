@@ -149,8 +149,8 @@ pub struct Path {
 pub struct Waiting {
     /// Sessions that wait for room.
     pub now: u64,
-    /// As many as may wait; `null` for any number.
-    pub max: Option<u64>,
+    /// As many as may wait.
+    pub max: u64,
     /// How long the first of them has waited.
     pub longest: Option<f64>,
 }
@@ -275,7 +275,7 @@ pub struct Done {
 /// Any answer that says no.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Refused {
-    /// The word that metrics and log have for it too.
+    /// Why, in one word; of a refusal to somebody who may not ask it is that of metrics and log.
     pub error: String,
     /// One sentence for the operator.
     pub message: String,

@@ -59,25 +59,28 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
     if let Some(address) = gateway.admin_address() {
         tracing::info!(%address, "Admin is open.");
     }
-    loop {
+    // An operator may ask first, and the system then says the same once more: the second signal is the one that hurries.
+    let mut told = loop {
         tokio::select! {
             _ = signals.reload.recv() => reload(&gateway).await,
-            _ = signals.reopen.recv() => gateway.reopen_logs(),
-            () = signals.stop.recv() => break,
-            () = gateway.asked_to_stop() => break,
+            _ = signals.reopen.recv() => gateway.access_log().reopen(),
+            () = signals.stop.recv() => break 1,
+            () = gateway.asked_to_stop() => break 0,
         }
-    }
+    };
     tracing::info!(sessions = gateway.sessions(), "Draining.");
-    let hurry = CancellationToken::new();
-    let again = tokio::spawn({
-        let hurry = hurry.clone();
-        async move {
-            signals.stop.recv().await;
+    let (hurry, log) = (CancellationToken::new(), gateway.access_log());
+    let mut drained = std::pin::pin!(gateway.drain(hurry.clone()));
+    loop {
+        tokio::select! {
+            () = &mut drained => break,
+            _ = signals.reopen.recv() => log.reopen(),
+            () = signals.stop.recv() => told += 1,
+        }
+        if told > 1 {
             hurry.cancel();
         }
-    });
-    gateway.drain(hurry).await;
-    again.abort();
+    }
     tracing::info!("Stopped.");
     OK
 }

@@ -9,6 +9,14 @@ const CHANGEABLE: &str =
     "log.level and bandwidth.total, per_client, per_session and per_node can be changed; all else by a reload";
 
 impl Config {
+    /// The configuration as a file may hold it, with all defaults; passwords are masked.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let mut tree = serde_json::to_value(self).unwrap_or_default();
+        escape(&mut tree);
+        tree
+    }
+
     /// The same configuration with a change: a tree of nothing but what is to be another. `${NAME}` is not expanded in it.
     ///
     /// # Errors
@@ -19,7 +27,7 @@ impl Config {
             change.ok_or_else(|| vec![Problem::new("", "the change names nothing").hint(CHANGEABLE.to_owned())])?;
         none_of(unchangeable(change))?;
         // What is not changed was valid, and passwords are masked: of the result only the changed sections are taken.
-        let mut tree = serde_json::to_value(self).map_err(|error| vec![Problem::new("", error.to_string())])?;
+        let mut tree = self.shown();
         for (section, keys) in change {
             for (key, value) in keys.as_object().into_iter().flatten() {
                 tree[section][key] = value.clone();
@@ -32,6 +40,16 @@ impl Config {
         changed.bandwidth = said.bandwidth;
         changed.log.level = said.log.level;
         Ok(changed)
+    }
+}
+
+/// Writes what looks like a variable so that it stands for itself.
+fn escape(tree: &mut Value) {
+    match tree {
+        Value::String(text) => *text = text.replace("${", "$${"),
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Object(fields) => fields.values_mut().for_each(escape),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -113,6 +131,17 @@ mod tests {
             assert!(problems.iter().any(|problem| problem.path.starts_with(path)), "{change}: {problems:?}");
             assert!(!format!("{problems:?}").contains("/root"));
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_variable_stands_for_itself_in_what_is_shown_and_in_what_is_changed() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.yaml")).unwrap();
+        let text = text.replace("upstreams:", "upstreams:\n  - { name: odd, health_check: { http: { path: '/a$${b}' } }, nodes: [ { name: n1, host: h, ports: { http: 1 } } ] }");
+        let config = Config::from_yaml(&text, Path::new("")).unwrap();
+        assert!(config.shown().to_string().contains("/a$${b}"));
+        assert_eq!(Config::from_yaml(&config.shown().to_string(), Path::new("")).unwrap(), config);
+        let changed = config.with_change(&json!({ "log": { "level": "debug" } })).unwrap();
+        assert_eq!(changed.upstreams, config.upstreams);
     }
 
     proptest! {

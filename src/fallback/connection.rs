@@ -32,6 +32,9 @@ const WHOLE_END: usize = 64 * 1024;
 /// then is what the answer means for the session known, and the node's connection free again.
 const TURN: Duration = Duration::from_secs(1);
 
+/// How long what still comes of an upload is taken in once an operator has ended it, so that its client hears why.
+const CANCEL_TIME: Duration = Duration::from_secs(2);
+
 /// What comes of one request.
 enum Next {
     /// The connection is sound and waits for the next request.
@@ -59,7 +62,14 @@ pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketA
         let head = tokio::select! {
             biased;
             head = airlock.next_head(waits) => head,
-            () = one_cancelled(&keeps), if !keeps.is_empty() => break (Outcome::Cancelled, Some(Reason::Cancelled)),
+            () = one_cancelled(&keeps), if !keeps.is_empty() => {
+                keeps.retain(|session| !session.is_cancelled());
+                // No request is there to be answered; other sessions may go on.
+                if keeps.is_empty() {
+                    return airlock.close().await;
+                }
+                continue;
+            }
             () = door.drain.cancelled(), if keeps.is_empty() && !first => return airlock.close().await,
         };
         let head = match head {
@@ -203,6 +213,9 @@ async fn follow(
     if door.admission.bind_client == BindClient::Ip && session.client() != forwarded.client {
         return Err(door.outside(forwarded.client, Reason::ClientMismatch));
     }
+    if session.is_cancelled() {
+        return Err(Reason::Cancelled);
+    }
     let node = session.node().ok_or(Reason::UnknownSession)?;
     match call.operation {
         Operation::File => {
@@ -266,6 +279,10 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
         }
     }
     drop(in_flight);
+    // Whoever cancelled while this was under way has left the end to it.
+    if let Some(session) = exchange.session.as_ref().filter(|session| session.is_cancelled()) {
+        door.sessions.finish(session, Outcome::Cancelled, Some(Reason::Cancelled));
+    }
     let Some(mut airlock) = airlock else {
         return Next::Close(None, fate.failure.map(|(reason, _)| reason));
     };
@@ -316,8 +333,11 @@ async fn cancelled(exchange: &Exchange) {
 
 /// What an exchange means for its session.
 fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super::exchange::Fate) {
-    if session.is_cancelled() {
-        return;
+    if session.is_cancelled() && exchange.call.operation != Operation::End {
+        if exchange.call.operation == Operation::File {
+            session.file_ended(false);
+        }
+        return door.sessions.finish(session, Outcome::Cancelled, Some(Reason::Cancelled));
     }
     match exchange.call.operation {
         Operation::Start => {
@@ -348,7 +368,8 @@ async fn refuse(door: &Door, mut airlock: Airlock, operation: Operation, reason:
         return Next::Close(Some(airlock), Some(reason));
     }
     tracing::debug!(listener = door.name, operation = %operation, reason = %reason, "A request was refused.");
-    let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
+    let patience = if reason == Reason::Cancelled { CANCEL_TIME } else { DRAIN_TIME };
+    let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, patience).await;
     door.metrics.request(operation, answer::answer(reason, operation).status);
     let text = answer::refusal(reason, operation, drained == Drained::Given);
     match finish(door, airlock, &text, drained).await {

@@ -5,7 +5,7 @@ mod record;
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -59,7 +59,8 @@ pub struct Session {
     node: Mutex<Option<Arc<Node>>>,
     /// The node's connection between two requests, where the node keeps one.
     node_conn: Mutex<Option<NodeConn>>,
-    active: OnceLock<ActiveGuard>,
+    was_open: AtomicBool,
+    active: Mutex<Option<ActiveGuard>>,
     requests: AtomicU64,
     end: Mutex<Option<End>>,
     /// The size that the node announced for the file that the client asks for next.
@@ -96,7 +97,8 @@ impl Session {
             lease: Mutex::default(),
             node: Mutex::default(),
             node_conn: Mutex::default(),
-            active: OnceLock::new(),
+            was_open: AtomicBool::new(false),
+            active: Mutex::default(),
             requests: AtomicU64::new(0),
             end: Mutex::default(),
             announced: Mutex::default(),
@@ -191,7 +193,13 @@ impl Session {
     /// It is over: gives its places back, and is not shown any more.
     pub(super) fn close(&self) {
         self.leave();
+        lock(&self.active).take();
         self.transfer.end();
+    }
+
+    /// Whether a request of it is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight.load(SeqCst) > 0
     }
 
     /// Gives its places back, on the node and among the sessions.
@@ -235,14 +243,15 @@ impl Session {
         self.client_keeps.store(client_keeps, Relaxed);
         let node = self.node().map_or_else(String::new, |n| n.name().to_owned());
         if let Some(direction) = self.opening.direction {
-            self.active.get_or_init(|| self.opening.metrics.session_started(direction, &node));
+            self.was_open.store(true, Relaxed);
+            lock(&self.active).get_or_insert_with(|| self.opening.metrics.session_started(direction, &node));
         }
         self.transfer.set_stage(Stage::Open);
     }
 
     /// Whether a node accepted the start.
     pub fn is_open(&self) -> bool {
-        self.active.get().is_some()
+        self.was_open.load(Relaxed)
     }
 
     /// Whether the node keeps one connection for the whole session.

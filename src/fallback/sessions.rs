@@ -19,8 +19,8 @@ use super::{
 };
 use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 
-/// Refused starts that are remembered.
-const REFUSED_KEPT: usize = 4096;
+/// Refused starts that are remembered, and as many sessions that operators ended.
+const REMEMBERED: usize = 4096;
 /// Memory for start bodies that are read whole before they go on, over all sessions, in KiB.
 const START_BODIES_KIB: u32 = 64 * 1024;
 
@@ -38,8 +38,9 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 struct Table {
     live: HashMap<SessionId, Arc<Session>>,
-    /// Each with whether an operator had cancelled it.
-    refused: VecDeque<(SessionId, bool)>,
+    refused: VecDeque<SessionId>,
+    /// Those that an operator ended; nobody else pushes one out.
+    cancelled: VecDeque<SessionId>,
 }
 
 impl Sessions {
@@ -69,6 +70,7 @@ impl Sessions {
         if table.live.contains_key(&id) {
             return Err(Reason::SessionLive);
         }
+        table.cancelled.retain(|cancelled| *cancelled != id);
         let session = Arc::new(Session::new(opening, label, &self.shown));
         table.live.insert(id, session.clone());
         Ok(session)
@@ -89,9 +91,10 @@ impl Sessions {
         table.live.remove(&session.id());
         drop(session.take_node_conn());
         // Its end comes even where no node has accepted the start.
-        let cancelled = outcome == Outcome::Cancelled;
-        if cancelled || outcome == Outcome::Refused || !session.is_open() {
-            table.remember(session.id(), cancelled);
+        if outcome == Outcome::Cancelled {
+            remember(&mut table.cancelled, session.id());
+        } else if outcome == Outcome::Refused || !session.is_open() {
+            remember(&mut table.refused, session.id());
         }
         drop(table);
         session.remember(outcome == Outcome::Done);
@@ -103,7 +106,7 @@ impl Sessions {
     pub fn refuse(&self, opening: Opening, outcome: Outcome, reason: Reason) {
         let id = opening.id;
         let session = Session::new(opening, self.label(id), &self.shown);
-        self.lock().remember(id, false);
+        remember(&mut self.lock().refused, id);
         self.access_log.write(&session.record(outcome, Some(reason)));
     }
 
@@ -112,14 +115,15 @@ impl Sessions {
         self.access_log.spans().request(request);
     }
 
-    /// Whether the start of this id was refused lately.
+    /// Whether the start of this id was refused lately, or an operator ended its session.
     pub fn was_refused(&self, id: SessionId) -> bool {
-        self.lock().refused.iter().any(|(refused, _)| *refused == id)
+        let table = self.lock();
+        table.refused.contains(&id) || table.cancelled.contains(&id)
     }
 
     /// Whether an operator ended the session of this id lately.
     pub fn was_cancelled(&self, id: SessionId) -> bool {
-        self.lock().refused.contains(&(id, true))
+        self.lock().cancelled.contains(&id)
     }
 
     /// Ends the session that is shown by this name, for an operator; false when there is none.
@@ -127,7 +131,10 @@ impl Sessions {
         let session = self.lock().live.values().find(|session| session.label() == label).cloned();
         let Some(session) = session else { return false };
         session.cancel();
-        self.finish(&session, Outcome::Cancelled, Some(Reason::Cancelled));
+        // What is under way breaks off and ends it, so that the record has all its bytes.
+        if !session.is_busy() {
+            self.finish(&session, Outcome::Cancelled, Some(Reason::Cancelled));
+        }
         true
     }
 
@@ -175,17 +182,14 @@ impl Sessions {
     }
 }
 
-impl Table {
-    fn remember(&mut self, id: SessionId, cancelled: bool) {
-        if let Some(known) = self.refused.iter_mut().find(|(refused, _)| *refused == id) {
-            known.1 |= cancelled;
-            return;
-        }
-        if self.refused.len() == REFUSED_KEPT {
-            self.refused.pop_front();
-        }
-        self.refused.push_back((id, cancelled));
+fn remember(among: &mut VecDeque<SessionId>, id: SessionId) {
+    if among.contains(&id) {
+        return;
     }
+    if among.len() == REMEMBERED {
+        among.pop_front();
+    }
+    among.push_back(id);
 }
 
 /// Looks for idle sessions for as long as the table lives; `limit` is asked anew each round, since a

@@ -12,6 +12,8 @@ pub(super) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\
 
 /// "Authentication failure".
 const AUTHENTICATION: u8 = 19;
+/// "Cancelled by user".
+const CANCELLED: u8 = 28;
 /// "Authorization failure".
 const AUTHORIZATION: u8 = 37;
 /// "Peer aborted session".
@@ -47,6 +49,7 @@ fn meaning(reason: Reason) -> (u16, &'static str, Option<u8>) {
         NodeBadAnswer => (502, "http_protocol_error", Some(PEER_ABORTED)),
         NodeLost => (502, "http_response_incomplete", Some(PEER_ABORTED)),
         Stalled => (504, "http_response_timeout", Some(PEER_ABORTED)),
+        Cancelled => (403, "http_request_denied", Some(CANCELLED)),
         _ => (500, "proxy_internal_error", None),
     }
 }

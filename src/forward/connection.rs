@@ -214,7 +214,14 @@ impl Door {
         story.status = Some(answer::status(reason));
         self.metrics.request(operation, answer::status(reason));
         let said = airlock.answer(&answer::refusal(reason, asked, close), self.timeouts.request_head).await;
-        self.over(&story, if failed { TunnelOutcome::Failed } else { TunnelOutcome::Refused });
+        let outcome = match reason {
+            Reason::Cancelled => TunnelOutcome::Cancelled,
+            // It had begun, or it would be shown nowhere.
+            Reason::Draining if story.id.is_some() => TunnelOutcome::Drained,
+            _ if failed => TunnelOutcome::Failed,
+            _ => TunnelOutcome::Refused,
+        };
+        self.over(&story, outcome);
         if close || said.is_err() {
             airlock.close().await;
             return Next::Over;

@@ -56,6 +56,9 @@ pub enum StartError {
     /// Spans cannot be sent.
     #[error("log.otlp_endpoint: {0}")]
     Spans(#[from] SpansError),
+    /// The gateway ends, and takes no new config.
+    #[error("the gateway is draining")]
+    Draining,
     /// A defect: two metric families share a name.
     #[error("metrics: {0}")]
     Metrics(prometheus::Error),

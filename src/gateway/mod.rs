@@ -27,7 +27,7 @@ use crate::{
     admin,
     config::{Config, ConfigError},
     fallback,
-    telemetry::logging::LevelHandle,
+    telemetry::{AccessLog, logging::LevelHandle},
 };
 
 pub use self::{generation::BuildError, listeners::StartError};
@@ -141,9 +141,9 @@ impl Gateway {
         self.run.parts.sessions.count()
     }
 
-    /// Opens the access log's file anew.
-    pub fn reopen_logs(&self) {
-        self.run.parts.access_log.reopen();
+    /// The access log, whose file can be opened anew as long as the process lives.
+    pub fn access_log(&self) -> AccessLog {
+        self.run.parts.access_log.clone()
     }
 
     /// Ends the gateway: readiness goes, new sessions are refused, and running ones keep their

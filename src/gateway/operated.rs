@@ -31,7 +31,7 @@ impl Operated for Run {
     }
 
     fn config(&self) -> Value {
-        serde_json::to_value(&*Run::config(self)).unwrap_or_default()
+        Run::config(self).shown()
     }
 
     fn cancel(&self, id: &str) -> Cancelled {
@@ -73,7 +73,7 @@ impl Operated for Run {
     fn drain(&self) -> String {
         tracing::warn!("An operator ends the gateway.");
         self.stop.cancel();
-        let left = self.parts.sessions.count();
-        format!("It refuses new sessions from now on, and stops when {left} running ones are over.")
+        let open = self.parts.live.transfers().len();
+        format!("It takes nothing new from now on, and stops when what is open is over: {open} now.")
     }
 }

@@ -65,8 +65,8 @@ fn judge(run: &Run, generation: &Generation, status: &Status) -> (State, Vec<Str
         }
     }
     if run.is_draining() {
-        let left = run.parts.sessions.count();
-        notes.insert(0, format!("It takes no new sessions; {left} are still running."));
+        let open = run.parts.live.transfers().len();
+        notes.insert(0, format!("It takes nothing new, and stops when what is open is over: {open} now."));
         return (State::Draining, notes);
     }
     match (generation.is_known(), notes.is_empty()) {
@@ -144,7 +144,7 @@ fn waiting(run: &Run, config: &Config) -> Waiting {
     let longest = waiting.iter().map(|transfer| transfer.begin().elapsed()).max();
     Waiting {
         now: waiting.len() as u64,
-        max: Some(u64::from(config.limits.max_waiting)),
+        max: u64::from(config.limits.max_waiting),
         longest: longest.map(|longest| longest.as_millis() as f64 / 1000.0),
     }
 }

@@ -131,16 +131,22 @@ impl Run {
 
     async fn try_reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
         let file = self.file.clone().ok_or(ReloadError::NoFile)?;
+        // One after the other, or what was read first might be applied last.
+        let _one = self.changing.lock().await;
         // A file may lie on a disk that is far away.
         let read = tokio::task::spawn_blocking(move || Config::load(&file)).await;
         // Only a runtime that ends leaves it undone.
         let config = read.map_err(|_| ReloadError::Ending)?.inspect_err(|_| self.note_reload(false))?;
-        Ok(self.reload(config).await?)
+        Ok(self.apply(config)?)
     }
 
     pub(super) async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
         let _one = self.changing.lock().await;
-        let result = self.try_reload(config);
+        self.apply(config)
+    }
+
+    fn apply(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        let result = self.try_apply(config);
         self.note_reload(result.is_ok());
         result
     }
@@ -153,7 +159,11 @@ impl Run {
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = (success, now);
     }
 
-    fn try_reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+    fn try_apply(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+        // Its listeners are not here any more; new ones would open doors that lead to nothing.
+        if self.is_draining() {
+            return Err(StartError::Draining);
+        }
         let before = self.generation();
         let generation = Arc::new(Generation::build(config, &self.parts, Some(&before))?);
         let mut listeners = self.listeners();
@@ -201,8 +211,10 @@ impl Run {
             () = tokio::time::sleep(timeouts.pre_drain) => {}
             () = hurry.cancelled() => {}
         }
-        let _one = self.changing.lock().await;
-        let mut listeners = std::mem::take(&mut *self.listeners());
+        let mut listeners = {
+            let _one = self.changing.lock().await;
+            std::mem::take(&mut *self.listeners())
+        };
         listeners.drain();
         let deadline = tokio::time::Instant::now() + timeouts.drain;
         let mut told = Instant::now();

@@ -28,6 +28,22 @@ const PROMPT: usize = 32 * 1024;
 ///
 /// An IPv6 wildcard also takes IPv4 clients.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The same for connections of which the system keeps no more than about `kept` bytes that are not taken, and gives up
+/// one whose peer takes nothing for `patience`.
+pub fn listen_patiently(address: SocketAddr, kept: usize, patience: Duration) -> io::Result<TcpListener> {
+    let socket = bind(address)?;
+    let _ = socket.set_send_buffer_size(kept);
+    let _ = socket.set_tcp_user_timeout(Some(patience));
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -38,8 +54,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive());
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Tunes a connection that was opened from here, as those that are accepted are tuned: small pieces do not wait, and the

@@ -36,7 +36,7 @@ record! {
     time: f64,
     /// What it was: `session`, `control`, `flow`, `tunnel` or `request`.
     kind: Kind,
-    /// What the admin API called it; of a session a short keyed hash of its id, of anything else null when it was refused.
+    /// What the admin API called it; of a session a short keyed hash of its id, of anything else null where nothing had begun.
     id: Option<String>,
     /// The listener it came in by.
     listener: String,

@@ -2,10 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use fallgate::node::{Node, NodeOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::Operator;
-use crate::support::{Plan, Sandbox, eventually, noise};
+use super::{ADMIN_TOKEN, Operator};
+use crate::support::{
+    Plan, Sandbox, TOKEN, Wire, eventually, loopback, noise,
+    process::Process,
+    uuid,
+    wire::{end, put, start, start_body},
+};
 
 async fn sandbox() -> Sandbox {
     Plan::new().admin("token_file: token").start().await
@@ -83,6 +89,56 @@ async fn a_reload_says_what_came_of_it_and_a_bad_file_every_problem() {
     assert!(said.body.contains("access_log needs a restart"), "{said:?}");
     let status = operator.get("/api/v1/status").await.json();
     assert_eq!((&status["generation"], &status["last_reload"]["success"]), (&2.into(), &true.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_drains_no_config_is_applied_and_caps_can_still_be_changed() {
+    let sandbox = sandbox().await;
+    let operator = Operator::of(&sandbox);
+    let (host, id) = (sandbox.address("plain").await, uuid());
+    let body = start_body(&id, "put", TOKEN.as_bytes(), &["f"]);
+    assert_eq!(Wire::plain(host).await.ask(&start(host, &id, &body)).await.status, 200);
+    assert_eq!(operator.post("/api/v1/drain", "").await.status, 200);
+    tokio::time::timeout(Duration::from_secs(5), sandbox.gateway.asked_to_stop()).await.expect("it is heard");
+    let drained = tokio::spawn(sandbox.gateway.drain(CancellationToken::new()));
+    while operator.get("/api/v1/status").await.json()["state"] != "draining" {}
+    assert!(operator.get("/api/v1/status").await.json()["notes"][0].as_str().unwrap().contains("1 now"));
+    let said = operator.post("/api/v1/reload", "").await;
+    assert_eq!(said.refusal(), (400, "rejected".into()));
+    assert!(said.body.contains("draining"), "{said:?}");
+    assert_eq!(operator.post("/api/v1/config", r#"{"bandwidth": {"total": "80Mbit/s"}}"#).await.status, 200);
+    assert!(!drained.is_finished());
+    assert_eq!(Wire::plain(host).await.ask(&end(host, &id, "DONE")).await.status, 200);
+    drained.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_operators_drain_the_first_signal_says_nothing_new_and_the_second_hurries() {
+    let node = Node::start(loopback(0), NodeOptions::default()).await.unwrap();
+    let port = node.address().port();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), ADMIN_TOKEN).unwrap();
+    let process = Process::start(&format!(
+        "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\n\
+         upstreams: [{{name: u, nodes: [{{name: n1, host: 127.0.0.1, ports: {{http: {port}}}}}]}}]\n\
+         admin: {{address: '127.0.0.1:0', token_file: {}}}\naccess_log: {{path: off}}\n",
+        dir.path().join("token").display()
+    ))
+    .await;
+    let operator = Operator { address: process.admin(), has_token: true };
+    let (host, id) = (process.address("plain").await, uuid());
+    let body = start_body(&id, "put", TOKEN.as_bytes(), &["f"]);
+    assert_eq!(Wire::plain(host).await.ask(&start(host, &id, &body)).await.status, 200);
+    assert_eq!(operator.post("/api/v1/drain", "").await.status, 200);
+    eventually("it drains", || process.log().contains("Draining.").then_some(())).await;
+    process.signal("TERM");
+    for n in 0..20 {
+        let reply = Wire::plain(host).await.ask(&put(host, &id, &format!("f{n}"), b"x")).await;
+        assert_eq!(reply.status, 201, "the session goes on");
+    }
+    assert!(!process.log().contains("Stopped."));
+    process.signal("TERM");
+    eventually("it stops", || process.log().contains("Stopped.").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The admin door: what operators see, what they can do, and who may not.
 
 mod access;
+mod cancel;
 mod commands;
 mod events;
 mod openapi;
