@@ -248,7 +248,7 @@ async fn session(sandbox: Arc<Sandbox>, name: String, ending: &'static str) -> S
 }
 
 /// Whether a line is as expected. After `closed?` the connection may go on too: the client has its whole answer, and the
-/// gateway may or may not have seen by then that the node's goes on for ever.
+/// gateway may or may not have seen by then that the node's has no end, or not the one that it announced.
 fn fits(expected: &str, line: &str) -> bool {
     let Some(either) = expected.strip_suffix(", closed?") else { return expected == line };
     let (name, answer) = either.split_once(": ").unwrap_or_default();
