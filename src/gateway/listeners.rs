@@ -4,7 +4,13 @@
 //! through every reload and only gets a new door. A fallback listener that goes away refuses new sessions and
 //! stays open until its running ones are over, because they come back on new connections.
 
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, time::Instant};
@@ -71,8 +77,8 @@ pub(super) struct Listeners {
     open: HashMap<String, Listener>,
     /// One task for each that the config no longer has, until what began on it is over.
     gone: TaskTracker,
-    /// Addresses of data that such listeners may still hold, each with what says that it is free.
-    retiring: Vec<(ListenAddress, CancellationToken)>,
+    /// What such listeners were, each with what says that it is over.
+    retiring: Vec<(ListenerConfig, CancellationToken)>,
 }
 
 #[derive(Debug)]
@@ -134,12 +140,21 @@ impl Listeners {
         all
     }
 
+    /// The names of listeners that the config no longer has and that are not through yet.
+    pub(super) fn retiring(&self) -> HashSet<String> {
+        self.still_retiring().map(|config| config.name.clone()).collect()
+    }
+
+    fn still_retiring(&self) -> impl Iterator<Item = &ListenerConfig> {
+        self.retiring.iter().filter(|(_, over)| !over.is_cancelled()).map(|(config, _)| config)
+    }
+
     /// Whether flows may still run on a port of this listener that is not its own to take over. The system would share
     /// the port, and deal the flows of the one out to the other.
     fn is_held(&self, config: &ListenerConfig) -> bool {
-        let open = self.open.values().filter(|l| l.configured.protocol == Protocol::Udp).map(|l| l.configured.address);
-        let retiring = self.retiring.iter().filter(|(_, free)| !free.is_cancelled()).map(|(address, _)| *address);
-        config.protocol == Protocol::Udp && open.chain(retiring).any(|held| held.overlaps(config.address))
+        let all = self.open.values().map(|l| &l.configured).chain(self.still_retiring());
+        let mut of_data = all.filter(|held| held.protocol == Protocol::Udp);
+        config.protocol == Protocol::Udp && of_data.any(|held| held.address.overlaps(config.address))
     }
 
     /// The listener whose socket goes on serving at this place.
@@ -207,15 +222,13 @@ impl Prepared {
         let gone = std::mem::replace(&mut listeners.open, next);
         for (name, listener) in gone {
             listener.drain();
-            let free = CancellationToken::new();
-            listeners.retiring.retain(|(_, free)| !free.is_cancelled());
-            if listener.configured.protocol == Protocol::Udp {
-                listeners.retiring.push((listener.configured.address, free.clone()));
-            }
-            let (parts, freed) = (parts.clone(), free.drop_guard());
+            let over = CancellationToken::new();
+            listeners.retiring.retain(|(_, over)| !over.is_cancelled());
+            listeners.retiring.push((listener.configured.clone(), over.clone()));
+            let (parts, over) = (parts.clone(), over.drop_guard());
             listeners.gone.spawn(async move {
                 retire(name, listener, now, parts).await;
-                drop(freed);
+                drop(over);
             });
         }
     }

@@ -5,6 +5,7 @@
 //! `operated`.
 
 mod door;
+mod forgotten;
 mod generation;
 mod listeners;
 mod operated;
@@ -22,7 +23,7 @@ use std::{
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::{generation::Generation, listeners::Listeners, parts::Parts, running::Run};
+use self::{forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts, running::Run};
 use crate::{
     admin,
     config::{Config, ConfigError},
@@ -32,7 +33,7 @@ use crate::{
 
 pub use self::{generation::BuildError, listeners::StartError};
 
-/// How often clients are forgotten that were not heard of.
+/// How often clients are forgotten that were not heard of, and what the config names no more.
 const PRUNE: Duration = Duration::from_secs(5);
 
 /// A running gateway.
@@ -161,13 +162,16 @@ impl Gateway {
     }
 }
 
-/// Has the running generation forget clients, and looks for new addresses of this host, for as long as the gateway lives.
+/// Has the running generation forget clients, and all else what is no more; and looks for new addresses of this host,
+/// for as long as the gateway lives.
 async fn prune(run: Weak<Run>) {
+    let mut forgotten = Forgotten::default();
     loop {
         tokio::time::sleep(PRUNE).await;
         let Some(run) = run.upgrade() else { return };
         run.generation().prune_clients(Instant::now());
         run.parts.entry.prune(Instant::now());
+        run.forget(&mut forgotten);
         run.parts.look_around();
     }
 }

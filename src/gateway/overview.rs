@@ -89,8 +89,8 @@ fn listeners(run: &Run, config: &Config, flowing: &[Flowing]) -> Vec<Listener> {
             connections: (listener.protocol != Protocol::Udp)
                 .then(|| run.parts.metrics.connections_open(&listener.name)),
             open: of_it().map(|flowing| flowing.open).sum(),
-            upload_rate: of_it().map(|flowing| flowing.upload_rate).sum(),
-            download_rate: of_it().map(|flowing| flowing.download_rate).sum(),
+            upload_rate: sum(of_it().map(|flowing| flowing.upload_rate)),
+            download_rate: sum(of_it().map(|flowing| flowing.download_rate)),
         }
     };
     config.listeners.iter().map(listener).collect()
@@ -119,11 +119,16 @@ fn nodes(generation: &Generation, config: &Config, flowing: &[Flowing]) -> Vec<N
             sessions: node.sessions() as u64,
             max_sessions: node.max_sessions().map(u64::from),
             weight: node.weight(),
-            upload_rate: of_it().map(|flowing| flowing.upload_rate).sum(),
-            download_rate: of_it().map(|flowing| flowing.download_rate).sum(),
+            upload_rate: sum(of_it().map(|flowing| flowing.upload_rate)),
+            download_rate: sum(of_it().map(|flowing| flowing.download_rate)),
         }
     };
     upstreams.flat_map(|upstream| upstream.nodes().iter().map(node).collect::<Vec<_>>()).collect()
+}
+
+/// A sum of rates as it is shown. That of none is 0, where the library's own would be -0.
+fn sum(rates: impl Iterator<Item = f64>) -> f64 {
+    rates.fold(0.0, |sum, rate| sum + rate).round()
 }
 
 fn path(flowing: &Flowing) -> Path {
@@ -193,4 +198,15 @@ fn certificates(generation: &Generation, config: &Config) -> Vec<Certificate> {
 fn unix(time: SystemTime) -> f64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_added_up_to_whole_bytes_and_those_of_nobody_are_plainly_nothing() {
+        assert_eq!(sum([0.4, 0.3, 7.0].into_iter()), 8.0);
+        assert!(sum(std::iter::empty()).is_sign_positive());
+    }
 }

@@ -13,7 +13,9 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReloadError, StartError, generation::Generation, listeners::Listeners, parts::Parts};
+use super::{
+    ReloadError, StartError, forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts,
+};
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
     telemetry::{chain, logging::LevelHandle},
@@ -186,6 +188,13 @@ impl Run {
         self.generation.store(generation);
         self.parts.metrics.config_generation.set(self.number.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(kept.into_iter().flatten().collect())
+    }
+
+    /// Forgets what was of configs before; not while one is built, which has counters of what no config names yet.
+    pub(super) fn forget(&self, forgotten: &mut Forgotten) {
+        if let Ok(_none) = self.changing.try_lock() {
+            forgotten.forget(self, self.listeners().retiring());
+        }
     }
 
     /// Changes what can be changed while it holds, until the next reload.

@@ -2,21 +2,23 @@
 //! moved. The doors post it here and go on counting; whoever wants to see it looks ([`Live::transfers`]).
 //!
 //! Rates are made by whoever samples ([`Live::sample`]), so that counting costs an addition and no clock. What has ended
-//! stays in the sums of its path: by listener, kind, upstream and node, which the config bounds.
+//! stays in the sums of its path: by listener, kind, upstream and node, which the config bounds. A path of which the
+//! config names a part no more is forgotten once nothing is open on it ([`Live::forget`]).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
+    known::Known,
     labels::Kind,
-    transfer::{About, Pace, Transfer},
+    transfer::{About, FIRST, Pace, Transfer},
 };
 
 /// All that is open now. Cloning shares it.
@@ -88,22 +90,36 @@ impl Live {
         self.table().open.values().find(|transfer| transfer.id() == id).cloned()
     }
 
+    /// Forgets the sums and rates of paths of which something is not known and on which nothing is open. True when nothing
+    /// is left of what is not known, so that there is nothing more to forget until that changes.
+    pub fn forget(&self, known: &Known) -> bool {
+        // Nobody samples meanwhile, who would bring the sums back.
+        let (mut paces, mut table) = (self.paces(), self.table());
+        let open: HashSet<_> = table.open.values().map(|transfer| transfer.path()).collect();
+        let stays = |path: &Path| known.path(path) || open.contains(path);
+        table.ended.retain(|path, _| stays(path));
+        paces.retain(|path, _| stays(path));
+        open.iter().all(|path| known.path(path))
+    }
+
     /// Takes the time of all rates: to be called about once a second.
     pub fn sample(&self, now: Instant) {
+        let mut paces = self.paces();
         let (open, ended) = {
             let table = self.table();
             (table.open.values().cloned().collect::<Vec<_>>(), table.ended.clone())
         };
-        let mut sums = ended;
+        // The first sample of a path is compared with nothing, from when the first that is open on it began; what has
+        // ended since the samples before began not long ago.
+        let recent = now.checked_sub(FIRST).unwrap_or(now);
+        let mut sums: HashMap<_, _> = ended.into_iter().map(|(path, sum)| (path, (sum, recent))).collect();
         for transfer in &open {
             let (up, down) = transfer.sample(now);
-            let sum = sums.entry(transfer.path()).or_default();
-            *sum = (sum.0 + up, sum.1 + down);
+            let (sum, begin) = sums.entry(transfer.path()).or_insert(((0, 0), now));
+            (*sum, *begin) = ((sum.0 + up, sum.1 + down), transfer.begin().min(*begin));
         }
-        let mut paces = self.paces();
-        for (path, (up, down)) in sums {
-            // The first sample of a path has nothing to be compared with but nothing.
-            paces.entry(path).or_insert_with(|| Pace::new(now - FIRST)).sample(now, up, down);
+        for (path, ((up, down), begin)) in sums {
+            paces.entry(path).or_insert_with(|| Pace::new(begin)).sample(now, up, down);
         }
     }
 
@@ -134,9 +150,6 @@ impl Live {
         self.0.paces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How long a path is taken to have been there when it is first seen.
-const FIRST: Duration = Duration::from_secs(1);
 
 impl std::ops::Deref for Posted {
     type Target = Arc<Transfer>;
@@ -179,11 +192,31 @@ impl fmt::Debug for Posted {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::telemetry::Direction;
 
     fn about(listener: &str) -> About {
         About { listener: listener.into(), ..About::new(Kind::Tunnel, "192.0.2.1".parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_path_that_is_known_no_more_is_forgotten_when_nothing_is_open_on_it() {
+        let (live, start) = (Live::default(), Instant::now());
+        let known = Known { listeners: ["new".to_owned()].into(), ..Known::default() };
+        let (new, old, last) = (live.post(about("new")), live.post(about("old")), live.post(about("old")));
+        [&new, &old].iter().for_each(|transfer| transfer.counts().add(Direction::Upload, 1_000_000));
+        drop((new, old));
+        live.sample(start + Duration::from_secs(1));
+        let flowing = || live.flowing().iter().map(|f| f.path.listener.to_string()).collect::<Vec<_>>();
+        assert!(!live.forget(&known), "one is open on it");
+        assert_eq!((flowing(), live.table().ended.len()), (vec!["new".to_owned(), "old".to_owned()], 2));
+        drop(last);
+        assert!(live.forget(&known));
+        live.sample(start + Duration::from_secs(2));
+        assert_eq!((flowing(), live.table().ended.len()), (vec!["new".to_owned()], 1));
+        assert_eq!(live.paces().len(), 1);
     }
 
     #[test]
@@ -197,7 +230,8 @@ mod tests {
         live.sample(start + Duration::from_secs(1));
         let flowing = live.flowing();
         assert_eq!((flowing.len(), flowing[0].open), (1, 1));
-        assert!(flowing[0].upload_rate > 100_000.0 && flowing[0].download_rate == 0.0, "{flowing:?}");
+        assert!((900_000.0..1_100_000.0).contains(&flowing[0].upload_rate), "{flowing:?}");
+        assert_eq!(flowing[0].download_rate, 0.0);
         drop(b);
         (2..200).for_each(|second| live.sample(start + Duration::from_secs(second)));
         assert!(live.flowing().is_empty(), "nothing is open and nothing moves");

@@ -1,8 +1,9 @@
 //! The Prometheus families, built once and handed down; there is no global registry.
 //!
 //! Label values are configured names and words of [`super::labels`], so the number of series is
-//! bounded by the config and the code. What is counted on every request or chunk is resolved to its
-//! series when a listener is built ([`ListenerMetrics`]).
+//! bounded by the config and the code; what a reload took out of the config is forgotten (`super::known`). What is
+//! counted on every request or chunk is resolved to its series when a listener is built ([`ListenerMetrics`]), and what
+//! is counted of a node when its upstream is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use prometheus::{
 use super::{
     answered::Answered,
     families::{Families, Family},
+    known::ADMIN,
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
         TunnelOutcome,
@@ -39,45 +41,45 @@ const ADDED: &[f64] = &[
 pub struct Metrics {
     registry: Registry,
     families: Vec<Family>,
-    connections: IntCounterVec,
-    connections_active: IntGaugeVec,
-    tls_handshakes: IntCounterVec,
-    requests: IntCounterVec,
-    sessions_started: IntCounterVec,
-    sessions_active: IntGaugeVec,
-    sessions_finished: IntCounterVec,
-    session_duration: HistogramVec,
-    waiting: IntGaugeVec,
-    wait: HistogramVec,
-    added: HistogramVec,
-    files: IntCounterVec,
-    bytes: IntCounterVec,
-    refusals: IntCounterVec,
-    refusals_seen: Refusals,
-    findings: IntCounterVec,
-    controls_finished: IntCounterVec,
-    tunnels: IntCounterVec,
-    tunnels_active: IntGaugeVec,
-    flows: IntCounterVec,
-    flows_active: IntGaugeVec,
-    flows_finished: IntCounterVec,
-    datagrams: IntCounterVec,
-    dropped: IntCounterVec,
-    icmp_errors: IntCounterVec,
+    pub(super) connections: IntCounterVec,
+    pub(super) connections_active: IntGaugeVec,
+    pub(super) tls_handshakes: IntCounterVec,
+    pub(super) requests: IntCounterVec,
+    pub(super) sessions_started: IntCounterVec,
+    pub(super) sessions_active: IntGaugeVec,
+    pub(super) sessions_finished: IntCounterVec,
+    pub(super) session_duration: HistogramVec,
+    pub(super) waiting: IntGaugeVec,
+    pub(super) wait: HistogramVec,
+    pub(super) added: HistogramVec,
+    pub(super) files: IntCounterVec,
+    pub(super) bytes: IntCounterVec,
+    pub(super) refusals: IntCounterVec,
+    pub(super) refusals_seen: Refusals,
+    pub(super) findings: IntCounterVec,
+    pub(super) controls_finished: IntCounterVec,
+    pub(super) tunnels: IntCounterVec,
+    pub(super) tunnels_active: IntGaugeVec,
+    pub(super) flows: IntCounterVec,
+    pub(super) flows_active: IntGaugeVec,
+    pub(super) flows_finished: IntCounterVec,
+    pub(super) datagrams: IntCounterVec,
+    pub(super) dropped: IntCounterVec,
+    pub(super) icmp_errors: IntCounterVec,
     throttled: Throttled,
     limits: Limits,
     /// Lines of the access log that its writer could not keep up with.
     pub access_log_dropped: IntCounter,
     /// 1 while a node's port passes its checks, else 0.
-    pub node_up: IntGaugeVec,
+    pub(super) node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
-    pub node_sessions: IntGaugeVec,
+    pub(super) node_sessions: IntGaugeVec,
     /// Time to open a connection to the node.
-    pub node_connect: HistogramVec,
+    pub(super) node_connect: HistogramVec,
     /// Active checks by result.
-    pub health_checks: IntCounterVec,
+    pub(super) health_checks: IntCounterVec,
     /// Node choices by what decided.
-    pub node_picks: IntCounterVec,
+    pub(super) node_picks: IntCounterVec,
     /// Number of the applied config, from 1.
     pub config_generation: IntGauge,
     /// 1 when the last reload was applied, 0 when it was rejected.
@@ -234,7 +236,7 @@ impl Metrics {
 
     /// Counts a refusal of the admin door, which is no listener of the config.
     pub fn refused_by_admin(&self, reason: Reason) {
-        self.refusals_of("admin").count(reason);
+        self.refusals_of(ADMIN).count(reason);
     }
 
     /// Where it is read what a limit of the whole gateway allows, none where it is off, and what is used of it.
@@ -247,7 +249,7 @@ impl Metrics {
         self.limits.now()
     }
 
-    /// Every reason for which a listener refused, or failed at, anything in the life of this process.
+    /// Every reason for which a listener refused, or failed at, anything since it is there.
     pub fn refusals(&self) -> Vec<RefusalSeen> {
         self.refusals_seen.seen()
     }

@@ -6,11 +6,13 @@ mod added;
 mod answered;
 mod chain;
 mod families;
+mod known;
 pub mod labels;
 mod limits;
 mod live;
 pub mod logging;
 pub mod metrics;
+mod nodes;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(not(feature = "otlp"))]
@@ -27,12 +29,14 @@ pub use access::AccessLog;
 pub use added::{AddedLatency, WorkClock};
 pub use chain::chain;
 pub use families::Family;
+pub use known::Known;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, Operation,
     Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
 };
 pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;
+pub use nodes::{NodeMetrics, UpstreamMetrics};
 pub use record::Record;
 pub use refusals::RefusalSeen;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};

@@ -153,11 +153,12 @@ impl Record {
 
     /// The line in the given format, with its newline.
     pub fn line(&self, format: AccessLogFormat) -> String {
-        let mut out = match format {
+        let line = match format {
             // Its fields are plain texts and numbers, which cannot fail.
             AccessLogFormat::Json => serde_json::to_string(self).unwrap_or_default(),
             AccessLogFormat::Logfmt => self.values().iter().map(pair).collect::<Vec<_>>().join(" "),
         };
+        let mut out = escaped(line);
         out.push('\n');
         out
     }
@@ -168,16 +169,49 @@ pub(super) fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
 }
 
+/// A field in logfmt. A text is quoted, as in JSON, where it could be taken for something else.
 fn pair((name, value): &(&'static str, Value)) -> String {
-    let is_bare = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\');
     match value {
-        Value::String(text) if !text.is_empty() && text.bytes().all(is_bare) => format!("{name}={text}"),
+        Value::String(text) if is_bare(text) => format!("{name}={text}"),
         other => format!("{name}={other}"),
     }
 }
 
+/// Whether a text is only ever read as itself.
+fn is_bare(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\');
+    let is_a_word = !matches!(text, "" | "null" | "true" | "false") && text.parse::<f64>().is_err();
+    is_a_word && text.bytes().all(is_plain)
+}
+
+/// The line with all characters escaped that would not be seen, or would have a reader see another line. Those are in
+/// quotes wherever they are, and JSON itself escapes only the first 32.
+fn escaped(line: String) -> String {
+    if !line.contains(is_unseen) {
+        return line;
+    }
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if is_unseen(c) {
+            // None of them is beyond the first 65536.
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Controls, ends of lines and paragraphs, and what has no width or turns the direction of what follows.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record(user: &str) -> Record {
@@ -203,6 +237,85 @@ mod tests {
     fn a_newline_in_a_value_cannot_forge_a_second_line() {
         for format in [AccessLogFormat::Json, AccessLogFormat::Logfmt] {
             assert_eq!(record("a\nkind=session").line(format).matches('\n').count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_text_is_told_from_what_it_looks_like_and_hides_nothing() {
+        for (user, shown) in [
+            ("null", "\"null\""),
+            ("true", "\"true\""),
+            ("false", "\"false\""),
+            ("123", "\"123\""),
+            ("-1.5e3", "\"-1.5e3\""),
+            ("", "\"\""),
+            ("a=b", "\"a=b\""),
+            ("a\x7f\u{85}\u{2028}\u{2029}\u{202e}\x01", "\"a\\u007f\\u0085\\u2028\\u2029\\u202e\\u0001\""),
+            ("nullable", "nullable"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("größe", "\"größe\""),
+        ] {
+            let line = record(user).line(AccessLogFormat::Logfmt);
+            assert!(line.contains(&format!(" user={shown} ")), "{line}");
+        }
+        let line = Record { user: None, ..record("") }.line(AccessLogFormat::Logfmt);
+        assert!(line.contains(" user=null "), "{line}");
+        let line = record("a\x7f\u{85}\u{2028}").line(AccessLogFormat::Json);
+        assert!(line.contains(r#""user":"a\u007f\u0085\u2028""#), "{line}");
+    }
+
+    /// The pairs of a line of logfmt: what is not quoted is null, a truth or a number where it reads like one.
+    fn parsed(line: &str) -> Vec<(String, Value)> {
+        let (mut rest, mut pairs) = (line, Vec::new());
+        while let Some((name, after)) = rest.split_once('=') {
+            let (value, after) = if after.starts_with('"') {
+                let mut values = serde_json::Deserializer::from_str(after).into_iter::<Value>();
+                let value = values.next().unwrap().unwrap();
+                (value, &after[values.byte_offset()..])
+            } else {
+                let (word, after) = after.split_at(after.find([' ', '\n']).unwrap());
+                (serde_json::from_str(word).unwrap_or_else(|_| word.into()), after)
+            };
+            pairs.push((name.to_owned(), value));
+            rest = &after[1..];
+        }
+        assert_eq!(rest, "");
+        pairs
+    }
+
+    /// Texts of all kinds, and those that look like something else.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[ -~]{0,8}",
+            "(null|true|false|nan|inf)",
+            "[0-9eE+.-]{1,6}",
+            any::<f64>().prop_map(|n| n.to_string()),
+            proptest::collection::vec(
+                prop_oneof![Just('\u{85}'), Just('\u{2028}'), Just('"'), Just('\\'), any::<char>()],
+                0..6
+            )
+            .prop_map(String::from_iter),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_one_line_and_gives_the_fields_back(
+            user in proptest::option::of(text()),
+            last_file in proptest::option::of(text()),
+            files in any::<Option<u64>>(),
+            parent in any::<Option<bool>>(),
+        ) {
+            let record = Record { user, last_file, files, parent, ..record("") };
+            let wanted: Vec<_> = record.values().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let lines = [AccessLogFormat::Json, AccessLogFormat::Logfmt].map(|format| record.line(format));
+            for line in &lines {
+                prop_assert_eq!(line.find(is_unseen), Some(line.len() - 1), "only the newline at its end: {:?}", line);
+            }
+            let json: Value = serde_json::from_str(&lines[0]).unwrap();
+            prop_assert!(wanted.iter().all(|(name, value)| json[name] == *value), "{}", lines[0]);
+            prop_assert_eq!(parsed(&lines[1]), wanted);
         }
     }
 }

@@ -13,7 +13,7 @@ use prometheus::IntCounter;
 
 use super::labels::Reason;
 
-/// What a listener refused, or failed at, for one reason in the life of this process.
+/// What a listener refused, or failed at, for one reason since it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalSeen {
     /// The listener's name.
@@ -61,7 +61,12 @@ impl Refusals {
         all.entry(listener.to_owned()).or_insert_with(fresh).clone()
     }
 
-    /// All that ever were, by listener and then by reason.
+    /// Forgets those of all listeners but these.
+    pub(super) fn forget(&self, keep: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|listener, _| keep(listener));
+    }
+
+    /// All that there were, by listener and then by reason.
     pub(super) fn seen(&self) -> Vec<RefusalSeen> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = Vec::new();

@@ -174,7 +174,7 @@ impl TunnelMetrics {
 pub struct ActiveGuard(IntGauge);
 
 impl ActiveGuard {
-    fn new(gauge: IntGauge) -> ActiveGuard {
+    pub(super) fn new(gauge: IntGauge) -> ActiveGuard {
         gauge.inc();
         ActiveGuard(gauge)
     }

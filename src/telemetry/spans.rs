@@ -2,7 +2,8 @@
 //!
 //! A span is made from the access record, with the times at which it began and ended. So nothing is kept or counted
 //! for it while a transfer runs, it says what the record says, and the lines of the log know nothing of it. The requests
-//! of a session come before the session itself, and find their parent by the session's label. A build without the
+//! of a session come before the session itself, and find their parent by the session's label: so two sessions of one id have
+//! one trace and one span id, and the requests of both are below it. A build without the
 //! feature `otlp` has all of this but the [`Exporter`], and opens none.
 
 use std::{sync::Arc, time::Instant};
@@ -31,7 +32,7 @@ pub struct RequestSpan<'a> {
     pub status: u16,
     /// Why it failed, if it did.
     pub reason: Option<Reason>,
-    /// When its head was read.
+    /// When it was passed on, after what its head and its turn may have waited for.
     pub begin: Instant,
 }
 

@@ -65,10 +65,7 @@ async fn run(node: Arc<Node>, port: NodePort, config: HealthCheckConfig, tls: Op
             Err(_) => Err("no answer in time".into()),
         };
         let label = if result.is_ok() { HealthResult::Ok } else { HealthResult::Failed };
-        node.metrics()
-            .health_checks
-            .with_label_values(&[node.upstream(), node.name(), port.as_str(), label.as_str()])
-            .inc();
+        node.metrics().checked(port, label);
         if let Err(error) = &result {
             let (upstream, name, port) = (node.upstream(), node.name(), port.as_str());
             tracing::debug!(upstream, node = name, port, %error, "Health check failed.");

@@ -21,7 +21,7 @@ use std::{
 
 use crate::{
     config::{AffinityConfig, AffinityKey, Balance, NodePort, UpstreamConfig, WhenAllDown},
-    telemetry::{Metrics, PickHow},
+    telemetry::{Metrics, PickHow, UpstreamMetrics},
 };
 
 use clients::Clients;
@@ -45,7 +45,7 @@ pub struct Upstream {
     pins: Arc<Pins>,
     clients: Arc<Clients>,
     turn: AtomicUsize,
-    metrics: Arc<Metrics>,
+    metrics: UpstreamMetrics,
 }
 
 /// Who a node is wanted for.
@@ -73,7 +73,7 @@ impl Upstream {
         config: &UpstreamConfig,
         checked: &[NodePort],
         before: Option<&Upstream>,
-        metrics: &Arc<Metrics>,
+        metrics: &Metrics,
     ) -> Upstream {
         let nodes: Vec<_> = config
             .nodes
@@ -81,7 +81,7 @@ impl Upstream {
             .map(|node| {
                 let same =
                     before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node)));
-                Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics.clone()))
+                Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics))
             })
             .collect();
         Upstream {
@@ -95,7 +95,7 @@ impl Upstream {
             clients: clients(config.max_pins, before),
             nodes,
             turn: AtomicUsize::new(0),
-            metrics: metrics.clone(),
+            metrics: metrics.upstream(&config.name),
         }
     }
 
@@ -256,7 +256,7 @@ impl Upstream {
     }
 
     fn count(&self, how: PickHow) {
-        self.metrics.node_picks.with_label_values(&[self.name.as_str(), how.as_str()]).inc();
+        self.metrics.picked(how);
     }
 }
 

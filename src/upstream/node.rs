@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::verdict::Verdict;
 use crate::{
     config::{NodeConfig, NodePort, Scheme, UpstreamConfig},
-    telemetry::Metrics,
+    telemetry::{ActiveGuard, Metrics, NodeMetrics},
 };
 
 /// What of a node outlives a reload: its health and the sessions on it.
@@ -49,7 +49,7 @@ pub struct Node {
     config: NodeConfig,
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
-    metrics: Arc<Metrics>,
+    metrics: NodeMetrics,
     has_room: OnceLock<HasRoom>,
 }
 
@@ -59,7 +59,7 @@ impl Node {
         checked: &[NodePort],
         config: &NodeConfig,
         before: Option<&Node>,
-        metrics: Arc<Metrics>,
+        metrics: &Metrics,
     ) -> Node {
         let node = Node {
             upstream: upstream.name.clone(),
@@ -69,7 +69,7 @@ impl Node {
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
             config: config.clone(),
             state: before.map_or_else(Arc::default, |node| node.state.clone()),
-            metrics,
+            metrics: metrics.node(&upstream.name, &config.name, checked),
             has_room: OnceLock::new(),
         };
         node.show();
@@ -242,15 +242,13 @@ impl Node {
         let max = self.config.max_sessions.map_or(usize::MAX, |max| max as usize);
         let count = &self.state.sessions;
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).ok()?;
-        self.show();
-        Some(Lease(self.clone()))
+        Some(Lease::new(self.clone()))
     }
 
     /// A lease that `max_sessions` has no say in: for a session that is on the node already.
     pub(super) fn lease(self: &Arc<Self>) -> Lease {
         self.state.sessions.fetch_add(1, Ordering::Relaxed);
-        self.show();
-        Lease(self.clone())
+        Lease::new(self.clone())
     }
 
     /// Takes the result of a real connect into account. It can only mark a port down.
@@ -278,7 +276,7 @@ impl Node {
         }
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(super) fn metrics(&self) -> &NodeMetrics {
         &self.metrics
     }
 
@@ -292,31 +290,35 @@ impl Node {
     }
 
     fn show(&self) {
-        let labels = [self.upstream.as_str(), self.name()];
-        self.metrics.node_sessions.with_label_values(&labels).set(self.sessions() as i64);
         for port in &self.checked {
-            let up = i64::from(self.is_up(*port));
-            self.metrics.node_up.with_label_values(&[labels[0], labels[1], port.as_str()]).set(up);
+            self.metrics.show(*port, self.is_up(*port));
         }
     }
 }
 
 /// One session on a node, until it drops.
 #[derive(Debug)]
-pub struct Lease(Arc<Node>);
+pub struct Lease {
+    node: Arc<Node>,
+    counted: Option<ActiveGuard>,
+}
 
 impl Lease {
+    fn new(node: Arc<Node>) -> Lease {
+        Lease { counted: Some(node.metrics.session()), node }
+    }
+
     /// The node held.
     pub fn node(&self) -> &Arc<Node> {
-        &self.0
+        &self.node
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.state.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.0.show();
-        self.0.has_room_again();
+        self.counted = None;
+        self.node.state.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.node.has_room_again();
     }
 }
 
@@ -335,8 +337,7 @@ impl Pending {
     pub fn opened(&mut self) {
         self.permit = None;
         self.is_open = true;
-        let labels = [self.node.upstream.as_str(), self.node.name()];
-        self.node.metrics.node_connect.with_label_values(&labels).observe(self.since.elapsed().as_secs_f64());
+        self.node.metrics.connected(self.since.elapsed());
     }
 
     /// The node is there.

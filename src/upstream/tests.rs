@@ -11,8 +11,11 @@ fn config_of(balance: &str, nodes: &str) -> Config {
 }
 
 fn upstream(balance: &str, nodes: &str) -> Upstream {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    Upstream::build(&config_of(balance, nodes).upstreams[0], &[NodePort::Http, NodePort::Tcp], None, &metrics)
+    counted(balance, nodes, &Metrics::new().unwrap())
+}
+
+fn counted(balance: &str, nodes: &str, metrics: &Metrics) -> Upstream {
+    Upstream::build(&config_of(balance, nodes).upstreams[0], &[NodePort::Http, NodePort::Tcp], None, metrics)
 }
 
 const ANYBODY: Wish<'_> = Wish {
@@ -139,13 +142,14 @@ async fn control_connections_and_data_and_fallback_of_one_client_meet_on_one_nod
 
 #[tokio::test]
 async fn a_pinned_node_that_is_down_is_replaced_and_counted() {
-    let u = upstream("round_robin", CONTROL);
+    let metrics = Metrics::new().unwrap();
+    let u = counted("round_robin", CONTROL, &metrics);
     let first = control(&u, client(1)).await.unwrap().met();
     first.node().judge(NodePort::Tcp, false, 1);
     let second = control(&u, client(1)).await.unwrap().met();
     assert_ne!(second.node().name(), first.node().name());
     assert_eq!(u.client(client(1)).unwrap().place().node.name(), second.node().name());
-    let text = String::from_utf8(u.metrics.render()).unwrap();
+    let text = String::from_utf8(metrics.render()).unwrap();
     assert!(text.contains("fallgate_node_picks_total{how=\"repin\",upstream=\"u\"} 1"), "{text}");
 }
 
@@ -195,8 +199,7 @@ async fn a_node_whose_name_leads_nowhere_is_left_out() {
         "version: 1\nlisteners: [{{name: l, protocol: tcp, address: \"127.0.0.1:0\", upstream: u}}]\nupstreams: [{{name: u, balance: round_robin, nodes: [{nodes}]}}]\n"
     );
     let config = Config::from_yaml(&config, std::path::Path::new(".")).unwrap();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let u = Upstream::build(&config.upstreams[0], &[NodePort::Tcp], None, &metrics);
+    let u = Upstream::build(&config.upstreams[0], &[NodePort::Tcp], None, &Metrics::new().unwrap());
     for last in 1..4 {
         assert_eq!(control(&u, client(last)).await.unwrap().met().node().name(), "b");
     }
@@ -208,6 +211,6 @@ async fn a_port_that_is_no_longer_checked_counts_as_up() {
     u.nodes()[0].judge(NodePort::Tcp, false, 1);
     assert!(!u.nodes()[0].is_up(NodePort::Tcp) && !u.nodes()[0].is_up(NodePort::Udp));
     let yaml = config_of("round_robin", CONTROL);
-    let after = Upstream::build(&yaml.upstreams[0], &[NodePort::Http], Some(&u), &u.metrics);
+    let after = Upstream::build(&yaml.upstreams[0], &[NodePort::Http], Some(&u), &Metrics::new().unwrap());
     assert!(after.nodes()[0].is_up(NodePort::Udp));
 }

@@ -12,8 +12,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::stage::Stage;
 use crate::support::{
-    Metrics, Plan, Sandbox, certificate, loopback,
+    Metrics, Plan, Sandbox, TOKEN, Wire, certificate, loopback,
     peer::{Peer, pause},
+    uuid,
+    wire::{end, put, start, start_body},
 };
 
 /// How long the slow ones take.
@@ -41,7 +43,32 @@ async fn each_request_that_was_carried_is_counted_once_over_both_listeners() {
         assert_eq!(session.put(b"b", b"", None).await.unwrap().status, 201);
         assert_eq!(session.end("DONE", 0).await.unwrap().status, 200);
         let sum = added(&sandbox, listener, 4).await;
-        assert!(sum > 0.0 && sum < 1.0, "{listener}: {sum} s");
+        // It is a thousandth of that, but for what this host's processors are busy with beside it.
+        assert!(sum > 0.0 && sum < 4.0 * 0.1, "{listener}: {sum} s");
+    }
+}
+
+/// A session whose client takes its time before each head, within it and within its body.
+async fn slow_client(sandbox: &Sandbox) {
+    let (host, id) = (sandbox.address("plain").await, uuid());
+    let mut wire = Wire::plain(host).await;
+    let requests = [
+        (start(host, &id, &start_body(&id, "put", TOKEN.as_bytes(), &["b"])), 200),
+        (put(host, &id, "b", &[7; 1000]), 201),
+        (end(host, &id, "DONE"), 200),
+    ];
+    for (request, status) in requests {
+        for part in request.chunks(request.len() / 3 + 1) {
+            pause(SLOW).await;
+            wire.send(part).await;
+        }
+        loop {
+            match wire.head().await.status {
+                102 => {}
+                answered => break assert_eq!(answered, status),
+            }
+        }
+        wire = Wire::plain(host).await;
     }
 }
 
@@ -60,7 +87,8 @@ async fn a_slow_node_and_a_slow_client_do_not_show() {
     assert_eq!(session.start_get(&["f"]).await.unwrap().status, 200);
     assert_eq!(session.get(b"f", 0).await.unwrap().0.status, 200);
     assert_eq!(session.end("DONE", 0).await.unwrap().status, 200);
-    let sum = added(&sandbox, "plain", 6).await;
+    slow_client(&sandbox).await;
+    let sum = added(&sandbox, "plain", 9).await;
     assert!(sum > 0.0 && sum < 0.4, "{sum} s, and each request took as long at its node");
 }
 

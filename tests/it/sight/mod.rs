@@ -2,6 +2,7 @@
 
 mod added;
 mod dashboard;
+mod forgotten;
 mod metrics;
 mod prometheus;
 mod records;

@@ -1,6 +1,6 @@
 //! A gateway with all five kinds of listener before nodes of which one is down, and traffic through each of its doors.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use fallgate::node::{NodeOptions, client::Report};
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 use crate::support::{
     Plan, Sandbox, TOKEN, Wire, loopback, noise,
     nominal::{self, ask, client, greeted, ssh},
-    peer::{DeadPort, Peer},
+    peer::{DeadPort, Peer, pause},
     uuid,
     wire::{Reply, end, get, put, start, start_body},
 };
@@ -22,6 +22,9 @@ const TOP: &str = "\
 limits: {max_sessions_per_user: 1, session_starts_per_client: off, requests_per_client: off}
 bandwidth: {per_session: {upload: 40Mbit/s}}
 policies: [{name: p, allow: [{hosts: ['127.0.0.1']}], allow_private_addresses: [127.0.0.0/8]}]";
+
+/// How long a flow lives in which nothing moves.
+const FLOW_IDLE: Duration = Duration::from_secs(1);
 
 /// The size of the larger file of an upload, in bytes.
 const UP: usize = 1 << 20;
@@ -56,7 +59,10 @@ impl Stage {
             .ports(&format!("tcp: {n2_tcp}, udp: {n2_udp}"))
             .ports(&format!("tcp: {}, udp: 9", dead[1].address.port()))
             .listeners("{name: control, protocol: tcp, address: '127.0.0.1:0', upstream: u}")
-            .listeners("{name: data, protocol: udp, address: '127.0.0.1:0', upstream: u, flow_idle: 1s, workers: 1}")
+            .listeners(&format!(
+                "{{name: data, protocol: udp, address: '127.0.0.1:0', upstream: u, flow_idle: {}s, workers: 1}}",
+                FLOW_IDLE.as_secs()
+            ))
             .listeners("{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p}")
             .upstream("balance: round_robin, health_check: {interval: 200ms, unhealthy_threshold: 1}")
             .admin("token_file: token")
@@ -130,6 +136,22 @@ impl Stage {
         let from = control.local_addr().unwrap().ip().to_string();
         let socket = client(&from, self.sandbox.address("data").await).await;
         ask(&socket, b"data").await.is_some()
+    }
+
+    /// A flow from where the control connection comes from that ends only after it was dropped: a word now and then, of
+    /// which the first was answered.
+    pub(crate) async fn flow(&self, control: &TcpStream) -> JoinSet<()> {
+        let from = control.local_addr().unwrap().ip().to_string();
+        let socket = client(&from, self.sandbox.address("data").await).await;
+        assert_eq!(ask(&socket, b"data").await.as_deref(), Some(&b"n1data"[..]));
+        let mut flow = JoinSet::new();
+        flow.spawn(async move {
+            loop {
+                pause(FLOW_IDLE / 10).await;
+                let _ = socket.send(b"data").await;
+            }
+        });
+        flow
     }
 
     /// A datagram from where nobody has a control connection.
