@@ -1,8 +1,8 @@
 //! What is open, as the API shows it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
-use super::view::{File, Session, Sessions};
+use super::view::{File, Session, Sessions, unix};
 use crate::telemetry::{Direction, Kind, Live, Transfer};
 
 /// As many are told at most, whoever asks.
@@ -142,12 +142,6 @@ fn session(transfer: &Transfer) -> Session {
 /// Seconds that `left` bytes take at this rate.
 fn eta(left: u64, rate: f64) -> Option<f64> {
     (left == 0 || rate >= 1.0).then(|| if left == 0 { 0.0 } else { (left as f64 / rate).ceil() })
-}
-
-/// Unix seconds, to the millisecond.
-pub(super) fn unix(time: SystemTime) -> f64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Times are Unix seconds, ages and waits seconds, rates bytes a second. `null` stands where there is nothing to say, so
 //! that every object has every field. Sessions are shown by a short keyed hash of their id, which is a credential.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -281,4 +281,10 @@ pub struct Refused {
     pub message: String,
     /// Each problem of a config, with its path and a hint.
     pub problems: Vec<String>,
+}
+
+/// A time as it is shown: Unix seconds, to the millisecond.
+pub fn unix(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as f64 / 1000.0
 }

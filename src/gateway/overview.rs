@@ -7,7 +7,7 @@ use std::{
 
 use super::{generation::Generation, running::Run};
 use crate::{
-    admin::view::{Certificate, Limit, Listener, Node, Path, Port, Refusal, Reload, State, Status, Waiting},
+    admin::view::{Certificate, Limit, Listener, Node, Path, Port, Refusal, Reload, State, Status, Waiting, unix},
     config::{Config, Protocol},
     telemetry::{Flowing, Metrics, Stage},
 };
@@ -193,11 +193,6 @@ fn certificates(generation: &Generation, config: &Config) -> Vec<Certificate> {
     let mut all: Vec<_> = ends.into_iter().map(certificate).collect();
     all.sort_by(|a, b| a.not_after.total_cmp(&b.not_after));
     all
-}
-
-fn unix(time: SystemTime) -> f64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1000.0
 }
 
 #[cfg(test)]
