@@ -99,7 +99,8 @@ impl Exporter {
         let (mut label, mut kind) = (None, "record");
         let mut attributes = Vec::with_capacity(ATTRIBUTES.len());
         let mut status = Status::Unset;
-        for (name, value) in &record.values() {
+        let values = record.values();
+        for (name, value) in &values {
             match (*name, value.as_str()) {
                 ("kind", Some(word)) => kind = kind_of(word),
                 ("id", Some(word)) => label = Some(word),
