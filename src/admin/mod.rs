@@ -41,6 +41,9 @@ pub trait Operated: Send + Sync + 'static {
     /// Ends what is shown by this name.
     fn cancel(&self, id: &str) -> Cancelled;
 
+    /// Lets nothing new go to the node of this name, or again; `upstream` tells apart nodes of one name.
+    fn drain_node(&self, name: &str, upstream: Option<&str>, drain: bool) -> NodeDrain;
+
     /// Changes what can be changed while it runs, until the next reload: a config of nothing but that. What it says is
     /// for the operator.
     async fn change(&self, change: serde_json::Value) -> Result<String, Rejected>;
@@ -61,6 +64,19 @@ pub enum Cancelled {
     Unknown,
     /// It cannot be ended by itself.
     Cannot,
+}
+
+/// What became of the wish to drain a node, or to end that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeDrain {
+    /// It is so now, with so many sessions on it.
+    Done(usize),
+    /// There is no such node.
+    Unknown,
+    /// Several upstreams have a node of this name.
+    Several,
+    /// The config drains it, and alone can end that.
+    ByConfig,
 }
 
 /// Why a change or a new config is not applied: every problem, each with its path and a hint.

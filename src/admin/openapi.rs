@@ -57,6 +57,15 @@ pub fn description() -> Value {
         }
         operation
     };
+    let of_node = |summary| {
+        let name = json!({
+            "name": "name", "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 },
+            "description": "The node's configured name.",
+        });
+        let upstream = parameter("upstream", "Which node is meant, where several upstreams have one of this name.");
+        let operation = found(with(command(summary, true), &[name, upstream]), 404, "There is no node of this name.");
+        found(operation, 409, "Several have this name, or the config drains it.")
+    };
     let mut change = command("Change the log level or the caps on bandwidth until the next reload", true);
     change["requestBody"] = json!({
         "required": true,
@@ -82,6 +91,8 @@ pub fn description() -> Value {
         "/api/v1/sessions": { "get": found(with(read("What is open", &sessions), &query), 400, "The query is none.") },
         "/api/v1/sessions/{id}": { "get": found(with(read("One of those that are open", &session), std::slice::from_ref(&id)), 404, "Nothing of this name is open.") },
         "/api/v1/sessions/{id}/cancel": { "post": found(found(with(command("End it", false), &[id]), 404, "Nothing of this name is open."), 409, "It cannot be ended by itself.") },
+        "/api/v1/nodes/{name}/drain": { "post": of_node("Let nothing new go to a node; what is there goes on") },
+        "/api/v1/nodes/{name}/undrain": { "post": of_node("Let new sessions go to a node again") },
         "/api/v1/nodes": { "get": read("The nodes", &nodes) },
         "/api/v1/config": { "get": read("The config that holds, passwords masked", &config), "post": change },
         "/api/v1/events": { "get": streamed },

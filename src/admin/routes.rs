@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Cancelled, Operated, Rejected,
+    Cancelled, NodeDrain, Operated, Rejected,
     feed::{Feed, Stream},
     gatekeeper::{self, Access, Caller},
     openapi, page,
@@ -53,6 +53,8 @@ enum Route<'a> {
     Events,
     Description,
     Cancel(&'a str),
+    /// Whether it is to drain, or not any more.
+    DrainNode(&'a str, bool),
     Change,
     Reload,
     Drain,
@@ -76,6 +78,8 @@ impl<'a> Route<'a> {
             (_, Some(["sessions", id])) if !id.is_empty() => (Route::Session(id), GET),
             (_, Some(["sessions", id, "cancel"])) if !id.is_empty() => (Route::Cancel(id), POST),
             (_, Some(["nodes"])) => (Route::Nodes, GET),
+            (_, Some(["nodes", name, "drain"])) if !name.is_empty() => (Route::DrainNode(name, true), POST),
+            (_, Some(["nodes", name, "undrain"])) if !name.is_empty() => (Route::DrainNode(name, false), POST),
             (_, Some(["config"])) => (if is_post { Route::Change } else { Route::Config }, BOTH),
             (_, Some(["events"])) => (Route::Events, &GET[..1]),
             (_, Some(["openapi.json"])) => (Route::Description, GET),
@@ -89,7 +93,7 @@ impl<'a> Route<'a> {
     fn access(self) -> Access {
         match self {
             Route::Livez | Route::Readyz | Route::Metrics => Access::Open,
-            Route::Cancel(_) | Route::Change | Route::Reload | Route::Drain => Access::Command,
+            Route::Cancel(_) | Route::DrainNode(..) | Route::Change | Route::Reload | Route::Drain => Access::Command,
             _ => Access::Read,
         }
     }
@@ -247,6 +251,7 @@ impl Desk {
                     no(StatusCode::CONFLICT, "conflict", "A flow ends with its control connection; cancel that one.")
                 }
             },
+            Route::DrainNode(name, drain) => self.drain_node(name, drain, query),
             Route::Change => match read(body).await {
                 Ok(change) => self.said(self.operated.change(change).await),
                 Err(answer) => answer,
@@ -260,6 +265,31 @@ impl Desk {
     async fn aside(self: &Arc<Self>, make: impl FnOnce(&Desk) -> Vec<u8> + Send + 'static) -> Vec<u8> {
         let desk = self.clone();
         tokio::task::spawn_blocking(move || make(&desk)).await.unwrap_or_default()
+    }
+
+    fn drain_node(&self, name: &str, drain: bool, query: Option<&str>) -> Answer {
+        let upstream = match query.map(|query| query.strip_prefix("upstream=").ok_or(())) {
+            None => None,
+            Some(Ok(upstream)) => Some(upstream),
+            Some(Err(())) => {
+                return no(StatusCode::BAD_REQUEST, "bad_request", "The one parameter that there may be is upstream.");
+            }
+        };
+        match self.operated.drain_node(name, upstream, drain) {
+            NodeDrain::Done(sessions) if drain => {
+                done(format!("Nothing new goes to {name}; sessions that are there go on: {sessions} now."))
+            }
+            NodeDrain::Done(_) => done(format!("New sessions may go to {name} again.")),
+            NodeDrain::Unknown => no(StatusCode::NOT_FOUND, "unknown_node", "There is no node of this name."),
+            NodeDrain::Several => no(
+                StatusCode::CONFLICT,
+                "conflict",
+                "Several upstreams have a node of this name; say which by ?upstream=NAME.",
+            ),
+            NodeDrain::ByConfig => {
+                no(StatusCode::CONFLICT, "conflict", "The config drains it; take that out there, and reload.")
+            }
+        }
     }
 
     fn events(&self, patience: Patience, peer: IpAddr) -> Answer {

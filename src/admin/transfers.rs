@@ -110,7 +110,7 @@ fn session(transfer: &Transfer) -> Session {
     let (about, counts, (files, files_failed)) = (transfer.about(), transfer.counts(), transfer.files());
     let (up, down) = transfer.rates();
     let file = transfer.file().map(|(file, moved)| File {
-        eta: file.size.and_then(|size| eta(size.saturating_sub(moved), up + down)),
+        eta: transfer.eta(),
         moved: file.size.map_or(moved, |size| moved.min(size)),
         name: file.name,
         size: file.size,
@@ -137,11 +137,6 @@ fn session(transfer: &Transfer) -> Session {
         sources: about.sources,
         file,
     }
-}
-
-/// Seconds that `left` bytes take at this rate.
-fn eta(left: u64, rate: f64) -> Option<f64> {
-    (left == 0 || rate >= 1.0).then(|| if left == 0 { 0.0 } else { (left as f64 / rate).ceil() })
 }
 
 #[cfg(test)]
@@ -173,13 +168,6 @@ mod tests {
         for bad in ["limit=0", "limit=x", "limit=10001", "kind=a&kind=b", "client=1", "limit=1&limit=1", "="] {
             assert!(Query::parse(Some(bad)).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_file_has_an_eta_where_its_size_was_announced_and_bytes_move() {
-        assert_eq!(eta(1000, 100.0), Some(10.0));
-        assert_eq!(eta(0, 0.0), Some(0.0));
-        assert_eq!(eta(1000, 0.0), None);
     }
 
     proptest! {

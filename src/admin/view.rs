@@ -100,12 +100,17 @@ pub struct Node {
     pub host: String,
     /// Whether every port that is checked is up.
     pub up: bool,
+    /// Whether nothing new goes there, by the config or by an operator.
+    pub drains: bool,
     /// The ports that are checked.
     pub ports: Vec<Port>,
     /// Sessions on it.
     pub sessions: u64,
     /// As many as it may have; `null` for any number.
     pub max_sessions: Option<u64>,
+    /// Seconds until the files that are being moved there have been moved, as far as their sizes were announced; `null`
+    /// where none is. A session may have more of them.
+    pub eta: Option<f64>,
     /// Its share under every balance.
     pub weight: u32,
     /// Bytes a second to it.

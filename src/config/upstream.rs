@@ -224,6 +224,10 @@ pub struct NodeConfig {
     #[serde(default = "default_max_pending", with = "leaf::count_or_off")]
     #[schemars(schema_with = "leaf::count_or_off::schema")]
     pub max_pending: Option<u32>,
+    /// Whether it takes nothing new, neither sessions nor control connections, and carries on with what it has; default `off`.
+    #[serde(default, with = "leaf::switch")]
+    #[schemars(schema_with = "leaf::switch::schema")]
+    pub drain: bool,
 }
 
 impl NodeConfig {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{ReloadError, overview, running::Run};
 use crate::{
-    admin::{Cancelled, Operated, Rejected, Token, view::Status},
+    admin::{Cancelled, NodeDrain, Operated, Rejected, Token, view::Status},
     config::ConfigError,
     telemetry::{Kind, chain},
 };
@@ -45,6 +45,18 @@ impl Operated for Run {
             Cancelled::Done
         } else {
             Cancelled::Cannot
+        }
+    }
+
+    fn drain_node(&self, name: &str, upstream: Option<&str>, drain: bool) -> NodeDrain {
+        let generation = self.generation();
+        let upstreams = generation.upstreams.values().filter(|it| upstream.is_none_or(|wanted| it.name() == wanted));
+        let nodes: Vec<_> = upstreams.flat_map(|it| it.nodes().iter().filter(|node| node.name() == name)).collect();
+        match nodes[..] {
+            [] => NodeDrain::Unknown,
+            [node] if node.set_drain(drain) => NodeDrain::Done(node.sessions()),
+            [_] => NodeDrain::ByConfig,
+            _ => NodeDrain::Several,
         }
     }
 

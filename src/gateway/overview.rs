@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +10,7 @@ use super::{generation::Generation, running::Run};
 use crate::{
     admin::view::{Certificate, Limit, Listener, Node, Path, Port, Refusal, Reload, State, Status, Waiting, unix},
     config::{Config, Protocol},
-    telemetry::{Flowing, Metrics, Stage},
+    telemetry::{Flowing, Metrics, Stage, Transfer},
 };
 
 /// A certificate that ends within this needs an operator.
@@ -29,7 +30,7 @@ pub(super) fn status(run: &Run) -> Status {
         last_reload: Reload { success, at: unix(at) },
         log_level: config.log.level.as_str().to_owned(),
         listeners: listeners(run, &config, &flowing),
-        nodes: nodes(&generation, &config, &flowing),
+        nodes: nodes(run, &generation, &config, &flowing),
         paths: flowing.iter().map(path).collect(),
         waiting: waiting(run, &config),
         limits: limits(&run.parts.metrics),
@@ -69,11 +70,17 @@ fn judge(run: &Run, generation: &Generation, status: &Status) -> (State, Vec<Str
         notes.insert(0, format!("It takes nothing new, and stops when what is open is over: {open} now."));
         return (State::Draining, notes);
     }
-    match (generation.is_known(), notes.is_empty()) {
-        (false, _) => (State::Starting, notes),
-        (true, true) => (State::Ready, notes),
-        (true, false) => (State::Degraded, notes),
+    let state = match (generation.is_known(), notes.is_empty()) {
+        (false, _) => State::Starting,
+        (true, true) => State::Ready,
+        (true, false) => State::Degraded,
+    };
+    // That is what somebody wants, and nothing to be mended.
+    for node in status.nodes.iter().filter(|node| node.drains) {
+        let (name, upstream, left) = (&node.name, &node.upstream, node.sessions);
+        notes.push(format!("Nothing new goes to node {name} of {upstream}; sessions on it: {left}."));
     }
+    (state, notes)
 }
 
 fn listeners(run: &Run, config: &Config, flowing: &[Flowing]) -> Vec<Listener> {
@@ -96,9 +103,10 @@ fn listeners(run: &Run, config: &Config, flowing: &[Flowing]) -> Vec<Listener> {
     config.listeners.iter().map(listener).collect()
 }
 
-fn nodes(generation: &Generation, config: &Config, flowing: &[Flowing]) -> Vec<Node> {
+fn nodes(run: &Run, generation: &Generation, config: &Config, flowing: &[Flowing]) -> Vec<Node> {
+    let open = run.parts.live.transfers();
     let upstreams = config.upstreams.iter().filter_map(|upstream| generation.upstreams.get(&upstream.name));
-    let node = |node: &std::sync::Arc<crate::upstream::Node>| {
+    let node = |node: &Arc<crate::upstream::Node>| {
         let is_it = |flowing: &&Flowing| {
             let (upstream, name) = (flowing.path.upstream.as_deref(), flowing.path.node.as_deref());
             upstream == Some(node.upstream()) && name == Some(node.name())
@@ -110,14 +118,20 @@ fn nodes(generation: &Generation, config: &Config, flowing: &[Flowing]) -> Vec<N
             known: node.is_port_known(*port),
         };
         let ports: Vec<_> = node.checked().iter().map(port).collect();
+        let is_here = |transfer: &&Arc<Transfer>| {
+            let upstream = transfer.about().upstream.as_deref();
+            upstream == Some(node.upstream()) && transfer.node().as_deref() == Some(node.name())
+        };
         Node {
             upstream: node.upstream().to_owned(),
             name: node.name().to_owned(),
             host: node.host().to_owned(),
             up: ports.iter().all(|port| port.up),
+            drains: node.drains(),
             ports,
             sessions: node.sessions() as u64,
             max_sessions: node.max_sessions().map(u64::from),
+            eta: open.iter().filter(is_here).filter_map(|transfer| transfer.eta()).reduce(f64::max),
             weight: node.weight(),
             upload_rate: sum(of_it().map(|flowing| flowing.upload_rate)),
             download_rate: sum(of_it().map(|flowing| flowing.download_rate)),

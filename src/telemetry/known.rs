@@ -103,6 +103,7 @@ impl Metrics {
             known.ports.contains(&(upstream, node, labels.of("port").to_owned()))
         };
         sweep(&self.node_sessions, node);
+        sweep(&self.node_draining, node);
         sweep(&self.node_connect, node);
         sweep(&self.node_up, port);
         sweep(&self.health_checks, port);

@@ -18,7 +18,8 @@ use std::{
 use super::{
     known::Known,
     labels::Kind,
-    transfer::{About, FIRST, Pace, Transfer},
+    pace::{FIRST, Pace},
+    transfer::{About, Transfer},
 };
 
 /// All that is open now. Cloning shares it.

@@ -73,6 +73,7 @@ pub struct Metrics {
     /// 1 while a node's port passes its checks, else 0.
     pub(super) node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
+    pub(super) node_draining: IntGaugeVec,
     pub(super) node_sessions: IntGaugeVec,
     /// Time to open a connection to the node.
     pub(super) node_connect: HistogramVec,
@@ -201,6 +202,11 @@ impl Metrics {
                 "node_up",
                 "1 while the node's port passes its checks.",
                 &["upstream", "node", "port"],
+            )?,
+            node_draining: f.gauges(
+                "node_draining",
+                "1 while nothing new goes to the node, by the config or by an operator.",
+                &["upstream", "node"],
             )?,
             node_sessions: f.gauges("node_sessions", "Sessions on the node.", &["upstream", "node"])?,
             node_connect: f.histograms(

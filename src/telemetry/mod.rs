@@ -18,6 +18,7 @@ mod otlp;
 #[cfg(not(feature = "otlp"))]
 #[path = "otlp/none.rs"]
 mod otlp;
+mod pace;
 mod record;
 mod refusals;
 mod series;

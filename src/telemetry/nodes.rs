@@ -14,6 +14,7 @@ use crate::config::NodePort;
 /// The series of one node, resolved once.
 #[derive(Debug)]
 pub struct NodeMetrics {
+    draining: IntGauge,
     sessions: IntGauge,
     connect: Histogram,
     checked: Vec<(NodePort, OfPort)>,
@@ -41,6 +42,7 @@ impl Metrics {
             (*port, OfPort { up: self.node_up.with_label_values(&labels), checks })
         };
         NodeMetrics {
+            draining: self.node_draining.with_label_values(&[upstream, name]),
             sessions: self.node_sessions.with_label_values(&[upstream, name]),
             connect: self.node_connect.with_label_values(&[upstream, name]),
             checked: checked.iter().map(port).collect(),
@@ -58,6 +60,11 @@ impl NodeMetrics {
     /// Counts a session on the node for as long as the guard lives.
     pub fn session(&self) -> ActiveGuard {
         ActiveGuard::new(self.sessions.clone())
+    }
+
+    /// Shows whether nothing new goes to the node.
+    pub fn show_drain(&self, drains: bool) {
+        self.draining.set(i64::from(drains));
     }
 
     /// Counts a connection that was opened, and how long that took.

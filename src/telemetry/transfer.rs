@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -14,14 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     labels::{Direction, Kind, Stage},
     live::Path,
+    pace::{Pace, STILL},
 };
-
-/// Over which time a rate is made; what is three times as long ago hardly shows in it.
-const MEMORY: Duration = Duration::from_secs(3);
-/// What moves in less time than this is averaged over this: a first burst is no pace.
-pub(super) const FIRST: Duration = Duration::from_secs(1);
-/// Below this many bytes a second nothing moves.
-const STILL: f64 = 1.0;
 
 /// What is known of a transfer when it begins.
 #[derive(Debug, Clone)]
@@ -135,19 +129,6 @@ pub struct Moving {
     before: u64,
 }
 
-/// How fast bytes go, seen from time to time: the average over [`MEMORY`], where what is longer ago counts less. As long as
-/// less time than that has passed it is the average over what has.
-#[derive(Debug)]
-pub(super) struct Pace {
-    /// Since when something moves.
-    begin: Instant,
-    at: Instant,
-    moved: Instant,
-    bytes: (u64, u64),
-    /// Averages as if before the beginning nothing had moved for ever.
-    sums: (f64, f64),
-}
-
 impl Transfer {
     pub(super) fn new(number: u64, mut about: About) -> Transfer {
         let begin = Instant::now();
@@ -234,6 +215,17 @@ impl Transfer {
         Some((file, moved))
     }
 
+    /// Seconds until the rest of the file has moved at the present rate; none where nobody can know.
+    pub fn eta(&self) -> Option<f64> {
+        let (file, moved) = self.file()?;
+        let (left, (up, down)) = (file.size?.saturating_sub(moved), self.rates());
+        match left {
+            0 => Some(0.0),
+            _ if up + down < STILL => None,
+            _ => Some((left as f64 / (up + down)).ceil()),
+        }
+    }
+
     /// Notes the file that is being moved from now on.
     pub fn set_file(&self, name: &str, size: Option<u64>) {
         let before = self.bytes();
@@ -254,7 +246,7 @@ impl Transfer {
 
     /// When something last moved, as the samples saw it; at first its beginning.
     pub fn moved(&self) -> SystemTime {
-        self.started + self.pace().moved.saturating_duration_since(self.begin)
+        self.started + self.pace().moved().saturating_duration_since(self.begin)
     }
 
     /// Ends it. False where it cannot be ended by itself.
@@ -293,97 +285,11 @@ impl Transfer {
     }
 }
 
-impl Pace {
-    pub(super) fn new(begin: Instant) -> Pace {
-        Pace { begin, at: begin, moved: begin, bytes: (0, 0), sums: (0.0, 0.0) }
-    }
-
-    /// Takes the sums of all bytes so far.
-    pub(super) fn sample(&mut self, now: Instant, up: u64, down: u64) {
-        let past = now.saturating_duration_since(self.at).as_secs_f64();
-        if past <= 0.0 {
-            return;
-        }
-        if !self.is_moving() {
-            (self.begin, self.sums) = (self.at, (0.0, 0.0));
-        }
-        let weight = 1.0 - (-past / MEMORY.as_secs_f64()).exp();
-        let blend =
-            |sum: f64, before: u64, bytes: u64| sum + weight * (bytes.saturating_sub(before) as f64 / past - sum);
-        if (up, down) != self.bytes {
-            self.moved = now;
-        }
-        self.sums = (blend(self.sums.0, self.bytes.0, up), blend(self.sums.1, self.bytes.1, down));
-        (self.at, self.bytes) = (now, (up, down));
-    }
-
-    /// Bytes a second up and down; what is next to nothing is nothing.
-    pub(super) fn rates(&self) -> (f64, f64) {
-        let age = self.at.saturating_duration_since(self.begin).max(FIRST);
-        // What the time since the beginning weighs in the averages.
-        let weight = 1.0 - (-age.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        let or_still = |sum: f64| if sum / weight < STILL { 0.0 } else { sum / weight };
-        (or_still(self.sums.0), or_still(self.sums.1))
-    }
-
-    pub(super) fn is_moving(&self) -> bool {
-        self.rates() != (0.0, 0.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-
-    #[test]
-    fn a_steady_pace_is_shown_as_it_is_and_a_pause_brings_it_down() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        for second in 1..=20 {
-            pace.sample(start + Duration::from_secs(second), second * 1000, 0);
-        }
-        assert!((pace.rates().0 - 1000.0).abs() < 10.0, "{:?}", pace.rates());
-        pace.sample(start + Duration::from_secs(23), 20_000, 0);
-        assert!(pace.rates().0 < 500.0, "{:?}", pace.rates());
-        assert_eq!(pace.rates().1, 0.0);
-    }
-
-    #[test]
-    fn a_steady_pace_is_right_from_the_first_second_and_again_after_a_standstill() {
-        let start = Instant::now();
-        for step in [50, 200, 1000] {
-            let (mut pace, mut bytes) = (Pace::new(start), 0);
-            for begin in [0, 100_000] {
-                pace.sample(start + Duration::from_millis(begin), bytes, 2 * bytes);
-                assert!(!pace.is_moving());
-                for past in (step..=10_000).step_by(step as usize) {
-                    bytes += step * 1000;
-                    pace.sample(start + Duration::from_millis(begin + past), bytes, 2 * bytes);
-                    let (up, down) = pace.rates();
-                    let is_right = (up / 1e6 - 1.0).abs() < 0.05 && (down / 2e6 - 1.0).abs() < 0.05;
-                    assert!(is_right || past < 1000 && up < 1e6, "every {step}, after {past}: {up} {down}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_burst_in_the_first_moment_is_no_pace() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        pace.sample(start + Duration::from_millis(1), 1000, 0);
-        assert!((900.0..1200.0).contains(&pace.rates().0), "{:?}", pace.rates());
-    }
-
-    #[test]
-    fn two_samples_of_one_moment_and_counters_that_step_back_do_no_harm() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        pace.sample(start, 10, 10);
-        pace.sample(start + Duration::from_secs(1), 5000, 10);
-        pace.sample(start + Duration::from_secs(2), 10, 10);
-        assert!(pace.rates().0.is_finite() && pace.rates().0 >= 0.0);
-    }
 
     #[test]
     fn a_file_has_moved_what_the_transfer_has_moved_since_it_began() {
@@ -395,5 +301,21 @@ mod tests {
         let (file, moved) = transfer.file().unwrap();
         assert_eq!((&*file.name, file.size, moved), ("a/b", Some(50), 20));
         assert!(!transfer.cancel(), "nothing to cancel it by");
+    }
+
+    #[test]
+    fn a_file_has_an_eta_where_its_size_was_announced_and_bytes_move() {
+        let transfer = Transfer::new(7, About::new(Kind::Session, "192.0.2.1".parse().unwrap()));
+        let begin = transfer.begin();
+        assert_eq!(transfer.eta(), None, "there is no file");
+        transfer.set_file("a", None);
+        transfer.counts().add(Direction::Upload, 1000);
+        transfer.sample(begin + Duration::from_secs(1));
+        assert_eq!(transfer.eta(), None, "of unknown size");
+        transfer.set_file("b", Some(10_000));
+        let rate = transfer.rates().0;
+        assert_eq!(transfer.eta(), Some((10_000.0 / rate).ceil()));
+        transfer.counts().add(Direction::Upload, 10_000);
+        assert_eq!(transfer.eta(), Some(0.0));
     }
 }

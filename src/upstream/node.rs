@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -26,6 +26,8 @@ pub(super) struct NodeState {
     pub(super) sessions: AtomicUsize,
     addresses: Mutex<Vec<IpAddr>>,
     turn: AtomicU32,
+    /// An operator lets nothing new go there.
+    drained: AtomicBool,
 }
 
 /// Told that a node may have room again.
@@ -150,9 +152,34 @@ impl Node {
         &self.checked
     }
 
+    /// Whether nothing new goes there, by the config or by an operator. What is there goes on.
+    pub fn drains(&self) -> bool {
+        self.config.drain || self.state.drained.load(Ordering::Relaxed)
+    }
+
+    /// Lets nothing new go there from now on, or again. It outlives a reload. False where the config drains it, which
+    /// alone can end that.
+    pub fn set_drain(&self, drain: bool) -> bool {
+        let before = self.drains();
+        self.state.drained.store(drain, Ordering::Relaxed);
+        self.show_drain();
+        if before != self.drains() {
+            let (upstream, node, sessions) = (self.upstream(), self.name(), self.sessions());
+            tracing::info!(upstream, node, sessions, drains = self.drains(), "Whether a node drains has changed.");
+        }
+        if !self.drains() {
+            self.has_room_again();
+        }
+        drain || !self.config.drain
+    }
+
+    fn show_drain(&self) {
+        self.metrics.show_drain(self.drains());
+    }
+
     /// Whether `max_sessions` leaves room for one more, at this moment.
     pub(super) fn has_room(&self) -> bool {
-        self.config.max_sessions.is_none_or(|max| self.sessions() < max as usize)
+        !self.drains() && self.config.max_sessions.is_none_or(|max| self.sessions() < max as usize)
     }
 
     /// Whether this is the same node as in another config: same scheme, host and port.
@@ -239,6 +266,9 @@ impl Node {
 
     /// A lease for one more session, if `max_sessions` leaves room for it.
     pub(super) fn try_lease(self: &Arc<Self>) -> Option<Lease> {
+        if self.drains() {
+            return None;
+        }
         let max = self.config.max_sessions.map_or(usize::MAX, |max| max as usize);
         let count = &self.state.sessions;
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then_some(n + 1)).ok()?;
@@ -293,6 +323,7 @@ impl Node {
         for port in &self.checked {
             self.metrics.show(*port, self.is_up(*port));
         }
+        self.show_drain();
     }
 }
 
@@ -317,7 +348,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.counted = None;
-        self.node.state.sessions.fetch_sub(1, Ordering::Relaxed);
+        let before = self.node.state.sessions.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 && self.node.drains() {
+            tracing::info!(upstream = self.node.upstream(), node = self.node.name(), "A node is drained.");
+        }
         self.node.has_room_again();
     }
 }

@@ -72,6 +72,14 @@ async function cancel({ session }, button) {
   if (await command(`sessions/${encodeURIComponent(session.id)}/cancel`, null, question)) button.textContent = 'ends';
 }
 
+async function drainNode(upstream, name, drain) {
+  const question = drain
+    ? { title: `Drain node ${name}?`, text: 'Nothing new goes there. Sessions that are there go on to their end.', facts: [['upstream', upstream]], yes: 'Drain the node' }
+    : { title: `Let new sessions go to node ${name}?`, yes: 'Let in', sure: true };
+  const path = `nodes/${encodeURIComponent(name)}/${drain ? 'drain' : 'undrain'}?upstream=${encodeURIComponent(upstream)}`;
+  await command(path, null, question);
+}
+
 function fillBandwidth() {
   for (const key of Object.keys(CAPS)) {
     const texts = directions(gateway?.bandwidth?.[key]);

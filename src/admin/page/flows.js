@@ -60,13 +60,21 @@ function showFlows() {
 
 function nodeCard(node) {
   const ports = make('span', { class: 'rates' }), full = make('span', { class: 'warn' }, 'full');
+  const drain = make('button', { type: 'button' });
+  drain.onclick = () => drainNode(node.upstream, node.name, drain.value === 'drain');
   return card({ 'data-node': nodeKey(node) }, node.name, [
     node => node.host,
     ports,
     node => (node.max_sessions === null ? several(node.sessions, 'session') : `${count(node.sessions)} of ${several(node.max_sessions, 'session')}`),
     full,
     node => `weight ${node.weight}`,
+    node => (node.drains ? `drains${node.sessions && node.eta !== null ? `, files there done in ${span(node.eta)}` : ''}` : ''),
+    drain,
   ], (node, element) => {
+    attribute(drain, 'value', node.drains ? 'undrain' : 'drain');
+    write(drain, node.drains ? 'let in again' : 'drain …');
+    attribute(drain, 'aria-label', `${node.drains ? 'Let new sessions go to' : 'Drain'} node ${node.name}`);
+    attribute(element, 'data-drains', String(node.drains));
     full.hidden = node.max_sessions === null || node.sessions < node.max_sessions;
     attribute(element, 'data-up', node.ports.some(port => !port.known) ? 'unknown' : String(node.up));
     keep(ports, node.ports, port => port.name, port => {

@@ -150,7 +150,7 @@ fn records(stage: &Stage) -> Result<()> {
         ));
     }
     if let Some(admin) = stage.gateway.admin_address() {
-        say(format_args!("   Metrics: http://{admin}/metrics"));
+        say(format_args!("   Status page: http://{admin}/ and below it /metrics"));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod access;
 mod cancel;
 mod commands;
 mod events;
+mod nodes;
 mod openapi;
 mod page;
 mod sessions;

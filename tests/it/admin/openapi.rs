@@ -62,7 +62,7 @@ async fn every_answer_that_is_described_comes_and_is_as_described() {
     let foreign = [("Host", "evil.example")];
     let paths: Vec<_> = described.whole["paths"].as_object().unwrap().keys().cloned().collect();
     for path in &paths {
-        let at = path.replace("{id}", &id);
+        let at = path.replace("{id}", &id).replace("{name}", "n1");
         if !path.ends_with("events") && described.whole["paths"][path]["get"].is_object() {
             described.hold("get", path, &operator.get(&at).await);
         }
@@ -87,6 +87,16 @@ async fn every_answer_that_is_described_comes_and_is_as_described() {
         assert_eq!(said.status, status);
         described.hold("post", cancel, &said);
     }
+    for verb in ["drain", "undrain"] {
+        let path = format!("/api/v1/nodes/{{name}}/{verb}");
+        for (at, status) in [("n1", 200), ("n9", 404), ("n1?x=y", 400)] {
+            let (name, query) =
+                at.split_once('?').map_or((at, String::new()), |(name, query)| (name, format!("?{query}")));
+            let said = operator.post(&format!("/api/v1/nodes/{name}/{verb}{query}"), "").await;
+            assert_eq!(said.status, status, "{at}");
+            described.hold("post", &path, &said);
+        }
+    }
     for change in ["{}", r#"{"log": {"level": "info"}}"#] {
         described.hold("post", "/api/v1/config", &operator.post("/api/v1/config", change).await);
     }
@@ -94,9 +104,12 @@ async fn every_answer_that_is_described_comes_and_is_as_described() {
     std::fs::write(stage.sandbox.dir.path().join("fallgate.yaml"), "version: 2").unwrap();
     described.hold("post", "/api/v1/reload", &operator.post("/api/v1/reload", "").await);
     described.hold("post", "/api/v1/drain", &operator.post("/api/v1/drain", "").await);
-    // Streams have tests of their own, as has a gateway that is not ready.
+    // Streams have tests of their own, as have a gateway that is not ready and nodes that the config drains.
     let left: Vec<_> = described.unheard.iter().filter(|key| !key.contains("/events")).collect();
-    assert_eq!(left, ["get /readyz 503"]);
+    assert_eq!(
+        left,
+        ["get /readyz 503", "post /api/v1/nodes/{name}/drain 409", "post /api/v1/nodes/{name}/undrain 409"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

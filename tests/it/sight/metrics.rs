@@ -13,6 +13,7 @@ use fallgate::{
 use tokio::io::AsyncWriteExt as _;
 
 use super::stage::Stage;
+use crate::admin::Operator;
 use crate::support::{self, Plan, Sandbox, programs::is_here};
 
 /// Families that stay at 0 where nothing is amiss; a test below makes them rise.
@@ -44,6 +45,7 @@ async fn traffic(stage: &Stage) -> [support::Metrics; 2] {
     scrape(&stage.sandbox, "only what is held is open", |m| are_open(m) == [0.0, 2.0, 1.0]).await;
     assert!(stage.datagram(&good).await);
     let is_meant = |m: &support::Metrics| m.sum("waiting", &[]) == 1.0 && m.sum("udp_flows_active", &[]) >= 1.0;
+    assert_eq!(Operator::of(sandbox).post("/api/v1/nodes/n3/drain", "").await.status, 200);
     let during = scrape(&stage.sandbox, "one waits, and a flow is open", is_meant).await;
     // Fewer files than were asked for: that is noticed, and let pass.
     assert_eq!((first.end().await, second.answer().await, second.end().await), (200, 200, 200));
