@@ -333,11 +333,13 @@ async fn cancelled(exchange: &Exchange) {
 
 /// What an exchange means for its session.
 fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super::exchange::Fate) {
+    if exchange.call.operation == Operation::File {
+        let good = if exchange.call.fetches { 200 } else { 201 };
+        session.file_ended(fate.whole && fate.status == good);
+    }
+    // Its end comes once nothing of it is under way.
     if session.is_cancelled() && exchange.call.operation != Operation::End {
-        if exchange.call.operation == Operation::File {
-            session.file_ended(false);
-        }
-        return door.sessions.finish(session, Outcome::Cancelled, Some(Reason::Cancelled));
+        return;
     }
     match exchange.call.operation {
         Operation::Start => {
@@ -348,10 +350,6 @@ fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super:
                 let reason = fate.failure.as_ref().map(|(reason, _)| *reason);
                 door.sessions.finish(session, Outcome::Refused, reason);
             }
-        }
-        Operation::File => {
-            let good = if exchange.call.fetches { 200 } else { 201 };
-            session.file_ended(fate.whole && fate.status == good);
         }
         Operation::End => {
             let done = session.end().is_some_and(|end| end.done);
