@@ -20,7 +20,7 @@
 //! ```text
 //! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
 //! doors    fallback   relay   forward   admin   node      node is the guest house: a transfer node and a client for demo and tests
-//! rules    upstream (which node)   limit (how much)   tunnel (two streams joined)
+//! rules    upstream (which node)   limit (how much)   shared (what other processes know)   tunnel (two streams joined)
 //! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
 //! cellar   config (plain data, imports nothing of ours)
 //! ```
@@ -86,6 +86,7 @@ pub mod limit;
 pub mod net;
 pub mod node;
 pub mod relay;
+pub mod shared;
 pub mod telemetry;
 pub mod tunnel;
 pub mod upstream;

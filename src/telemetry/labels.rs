@@ -63,6 +63,8 @@ words! {
 
 words! {
     /// The way a session's files go.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Direction {
         /// From the client to the node (put).
         Upload = "upload",
