@@ -7,6 +7,7 @@ pub mod files;
 pub mod forwarded;
 pub mod http1;
 pub mod interfaces;
+pub mod passage;
 pub mod proxy_protocol;
 pub mod splice;
 pub mod ssh;

@@ -3,11 +3,15 @@
 //!
 //! Plain data in the words of the rules; nothing here decides anything.
 
+mod nominal;
+
 use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Direction;
+
+pub use nominal::{ClientState, ControlNews, ControlState, FlowState, PlaceState};
 
 /// The id of a fallback session. Whoever has it has the session, so it is never shown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

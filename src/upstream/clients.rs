@@ -14,7 +14,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::Node;
+use super::{
+    Node,
+    elsewhere::{Numbers, Watched},
+};
 
 /// A node at one of its addresses.
 #[derive(Debug, Clone)]
@@ -29,8 +32,8 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Client {
     place: ArcSwap<Place>,
-    /// Where its control connections are, each once, in the order of their coming.
-    places: Mutex<Vec<Arc<Place>>>,
+    /// Its control connections by their numbers, in the order of their coming.
+    places: Mutex<Vec<(u64, Arc<Place>)>>,
     /// Control connections for which a node is being tried.
     trying: AtomicU32,
     controls: AtomicU32,
@@ -105,6 +108,12 @@ impl Client {
         self.since(&self.left, now).min(self.since(&self.moved, now)) < keep
     }
 
+    /// How long ago the last control connection ended and data moved, at `now`, each where it ever did.
+    pub(super) fn heard(&self, now: Instant) -> [Option<Duration>; 2] {
+        let since = |event: &AtomicU64| (event.load(Ordering::Relaxed) > 0).then(|| self.since(event, now));
+        [since(&self.left), since(&self.moved)]
+    }
+
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.begin).as_millis()).unwrap_or(u64::MAX)
     }
@@ -114,19 +123,17 @@ impl Client {
     }
 
     /// A control connection has come about at this place.
-    fn settle(&self, place: &Arc<Place>) {
-        self.places().push(place.clone());
+    fn settle(&self, number: u64, place: &Arc<Place>) {
+        self.places().push((number, place.clone()));
         self.place.store(place.clone());
         self.controls.fetch_add(1, Ordering::Release);
     }
 
-    /// A control connection at this place has ended. The pin goes back to the latest that is left.
-    fn leave(&self, place: &Arc<Place>, now: Instant) {
+    /// The control connection of this number has ended. The pin goes back to the latest that is left.
+    fn leave(&self, number: u64, now: Instant) {
         let mut places = self.places();
-        if let Some(at) = places.iter().rposition(|other| Arc::ptr_eq(other, place)) {
-            places.remove(at);
-        }
-        if let Some(left) = places.last() {
+        places.retain(|(other, _)| *other != number);
+        if let Some((_, left)) = places.last() {
             self.place.store(left.clone());
         }
         drop(places);
@@ -135,7 +142,8 @@ impl Client {
         self.controls.fetch_sub(1, Ordering::Release);
     }
 
-    fn places(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
+    /// Its control connections by their numbers, in the order of their coming.
+    pub(super) fn places(&self) -> MutexGuard<'_, Vec<(u64, Arc<Place>)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,6 +166,7 @@ pub(super) struct Clients {
     max: AtomicU32,
     /// How long a client is kept that nothing ties to a node, in milliseconds; as the last pruning said.
     keep: AtomicU64,
+    pub(super) numbers: Arc<Numbers>,
 }
 
 impl Clients {
@@ -167,6 +176,7 @@ impl Clients {
             change: Mutex::default(),
             max: AtomicU32::new(max),
             keep: AtomicU64::new(0),
+            numbers: Arc::default(),
         }
     }
 
@@ -197,8 +207,40 @@ impl Clients {
         if !client.is_settled() {
             client.move_to(place.clone());
         }
+        Ok(self.trying(client))
+    }
+
+    /// A client as another process knows it, save its control connections: where it was last, when the last of these
+    /// left and when data moved. One that is here already stays as it is.
+    pub(super) fn bring(
+        &self,
+        ip: IpAddr,
+        place: &Place,
+        left: Option<Instant>,
+        moved: Option<Instant>,
+    ) -> Option<Trying> {
+        let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = left.into_iter().chain(moved).min().unwrap_or_else(Instant::now);
+        // Zero stands for never.
+        let begin = begin.checked_sub(Duration::from_millis(1)).unwrap_or(begin);
+        let client = self.entry(ip, place, begin).ok()?;
+        if let Some(left) = left {
+            client.left.fetch_max(client.millis(left), Ordering::Relaxed);
+        }
+        if let Some(moved) = moved {
+            client.data_moved(moved);
+        }
+        Some(self.trying(client))
+    }
+
+    /// All clients.
+    pub(super) fn all(&self) -> Vec<(IpAddr, Arc<Client>)> {
+        self.table.pin().iter().map(|(ip, client)| (*ip, client.clone())).collect()
+    }
+
+    fn trying(&self, client: Arc<Client>) -> Trying {
         client.trying.fetch_add(1, Ordering::Relaxed);
-        Ok(Trying(client))
+        Trying { client, numbers: self.numbers.clone() }
     }
 
     /// The entry of a client without a control connection, at `place`; where it is if others have moved it since it was
@@ -261,20 +303,30 @@ impl Clients {
 
 /// A control connection for which a node is being tried, until it drops. It opens no gate.
 #[derive(Debug)]
-pub(super) struct Trying(Arc<Client>);
+pub(super) struct Trying {
+    client: Arc<Client>,
+    numbers: Arc<Numbers>,
+}
 
 impl Trying {
     /// The node has answered: the client is there from now on.
-    pub(super) fn met(self, place: Place) -> Entered {
+    pub(super) fn met(self, ip: IpAddr, place: Place) -> Entered {
         let place = Arc::new(place);
-        self.0.settle(&place);
-        Entered { client: self.0.clone(), place }
+        let number = self.numbers.next();
+        self.client.settle(number, &place);
+        let watched = self.numbers.begin(ip, number, &place);
+        Entered { client: self.client.clone(), number, _watched: watched }
+    }
+
+    /// The client.
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 }
 
 impl Drop for Trying {
     fn drop(&mut self) {
-        self.0.trying.fetch_sub(1, Ordering::Release);
+        self.client.trying.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -282,108 +334,15 @@ impl Drop for Trying {
 #[derive(Debug)]
 pub(super) struct Entered {
     pub(super) client: Arc<Client>,
-    place: Arc<Place>,
+    number: u64,
+    _watched: Watched,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.client.leave(&self.place, Instant::now());
+        self.client.leave(self.number, Instant::now());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::{Config, NodePort},
-        telemetry::Metrics,
-        upstream::Upstream,
-    };
-
-    const GRACE: Duration = Duration::from_secs(30);
-
-    fn place() -> Place {
-        let yaml = "version: 1\nlisteners: [{name: l, protocol: tcp, address: \"127.0.0.1:0\", upstream: u}]\nupstreams: [{name: u, nodes: [{name: a, host: 127.0.0.1, ports: {tcp: 1}}]}]\n";
-        let config = Config::from_yaml(yaml, std::path::Path::new(".")).unwrap();
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let upstream = Upstream::build(&config.upstreams[0], &[NodePort::Tcp], None, &metrics);
-        Place { node: upstream.nodes()[0].clone(), ip: ip(1) }
-    }
-
-    fn ip(n: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, n])
-    }
-
-    fn enter(clients: &Clients, n: u8) -> Result<Entered, NotNow> {
-        let seen = clients.find(ip(n)).filter(|c| c.is_live()).map(|c| c.place());
-        Ok(clients.attempt(ip(n), &place(), seen.as_ref(), Instant::now())?.met(place()))
-    }
-
-    #[test]
-    fn a_gate_is_open_while_a_control_connection_lives_and_for_the_grace_after_it() {
-        let (clients, now) = (Clients::new(10), Instant::now());
-        let first = enter(&clients, 1).unwrap();
-        let second = enter(&clients, 1).unwrap();
-        let client = clients.find(ip(1)).unwrap();
-        drop(first);
-        assert!(client.is_open(now + 100 * GRACE, GRACE), "one is left");
-        drop(second);
-        assert!(client.is_open(Instant::now(), GRACE));
-        assert!(!client.is_open(Instant::now() + GRACE, GRACE));
-        assert!(clients.find(ip(2)).is_none());
-    }
-
-    #[test]
-    fn who_is_live_is_never_forgotten_and_others_are_in_time() {
-        let (clients, now) = (Clients::new(10), Instant::now());
-        let live = enter(&clients, 1).unwrap();
-        let flows = clients.visit(ip(2), place(), None, now).unwrap();
-        flows.flows().fetch_add(1, Ordering::Relaxed);
-        clients.visit(ip(3), place(), None, now).unwrap();
-        clients.prune(now + GRACE / 2, GRACE);
-        assert_eq!(clients.len(), 3);
-        clients.prune(now + 2 * GRACE, GRACE);
-        assert_eq!(clients.len(), 2);
-        drop(live);
-        flows.flows().fetch_sub(1, Ordering::Relaxed);
-        clients.prune(Instant::now() + 2 * GRACE, GRACE);
-        assert_eq!(clients.len(), 0);
-    }
-
-    #[test]
-    fn a_full_table_forgets_the_dead_and_refuses_when_all_live() {
-        let (clients, now) = (Clients::new(2), Instant::now());
-        let _live = enter(&clients, 1).unwrap();
-        clients.visit(ip(2), place(), None, now).unwrap();
-        let _other = enter(&clients, 3).unwrap();
-        assert!(clients.find(ip(2)).is_none());
-        assert_eq!(enter(&clients, 4).unwrap_err(), NotNow::Full);
-        assert!(enter(&clients, 3).is_ok(), "who is there already comes in");
-        assert_eq!(clients.len(), 2);
-    }
-
-    #[test]
-    fn a_connection_that_met_no_node_opens_no_gate_nor_does_data() {
-        let (clients, now) = (Clients::new(10), Instant::now());
-        let trying = clients.attempt(ip(1), &place(), None, now).unwrap();
-        let client = clients.find(ip(1)).unwrap();
-        assert!(client.is_live() && !client.is_open(now, GRACE));
-        drop(trying);
-        assert!(!client.is_live() && !client.is_open(Instant::now(), GRACE));
-        let visitor = clients.visit(ip(2), place(), None, now).unwrap();
-        assert!(!visitor.is_open(Instant::now(), GRACE));
-    }
-
-    #[test]
-    fn of_two_connections_that_choose_at_once_the_second_chooses_again() {
-        let (clients, now) = (Clients::new(10), Instant::now());
-        let first = clients.attempt(ip(1), &place(), None, now).unwrap();
-        assert_eq!(clients.attempt(ip(1), &place(), None, now).unwrap_err(), NotNow::Moved);
-        let there = clients.find(ip(1)).unwrap().place();
-        clients.visit(ip(1), place(), None, now).unwrap();
-        assert!(Arc::ptr_eq(&there, &clients.find(ip(1)).unwrap().place()), "data does not move it either");
-        let second = clients.attempt(ip(1), &place(), Some(&there), now).unwrap();
-        drop((first, second));
-        assert!(clients.attempt(ip(1), &place(), None, now).is_ok(), "nothing is left that ties it");
-    }
-}
+mod tests;

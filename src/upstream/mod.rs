@@ -3,6 +3,7 @@
 //! Knows no protocol but the health checks' own, and nothing of limits.
 
 mod clients;
+mod elsewhere;
 mod hash;
 mod health;
 mod node;

@@ -18,6 +18,7 @@ use crate::{config::NodePort, telemetry::PickHow};
 /// A node held for a control connection that it has not answered yet.
 #[derive(Debug)]
 pub struct Attempt {
+    client: IpAddr,
     lease: Lease,
     place: Place,
     trying: Trying,
@@ -42,15 +43,15 @@ impl Attempt {
 
     /// The node has answered: the client's data goes there from now on.
     pub fn met(self) -> Control {
-        Control { lease: self.lease, entered: self.trying.met(self.place) }
+        Control { lease: self.lease, entered: self.trying.met(self.client, self.place) }
     }
 }
 
 /// A node held for one control connection, and the pin that leads the client's data to it.
 #[derive(Debug)]
 pub struct Control {
-    lease: Lease,
-    entered: Entered,
+    pub(super) lease: Lease,
+    pub(super) entered: Entered,
 }
 
 impl Control {
@@ -111,7 +112,7 @@ impl Upstream {
                 Ok(trying) => {
                     how.into_iter().for_each(|how| self.count(how));
                     let last_resort = !lease.node().is_up(NodePort::Tcp);
-                    return Ok(Attempt { lease, place, trying, last_resort });
+                    return Ok(Attempt { client, lease, place, trying, last_resort });
                 }
                 // Two connections of one client chose at once: the second follows the first.
                 Err(NotNow::Moved) => {}

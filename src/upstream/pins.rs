@@ -52,6 +52,16 @@ impl Pins {
         self.lock().pop(&hash(kind, key));
     }
 
+    /// All pins by their hashes, the least used first.
+    pub(super) fn all(&self) -> Vec<(u64, String, Instant)> {
+        self.lock().iter().rev().map(|(hash, (node, set))| (*hash, node.clone(), *set)).collect()
+    }
+
+    /// Takes one over that was set elsewhere.
+    pub(super) fn bring(&self, hash: u64, node: &str, set: Instant) {
+        self.lock().put(hash, (node.to_owned(), set));
+    }
+
     fn lock(&self) -> MutexGuard<'_, LruCache<u64, (String, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
