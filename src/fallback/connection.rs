@@ -137,7 +137,10 @@ async fn request(
     };
     let operation = call.operation;
     // Behind a front nobody was told apart when he came; the last places are for those who have a session.
-    if guest.is_in_reserve() && door.sessions.find(call.session).is_none() && !door.sessions.was_refused(call.session) {
+    if guest.is_in_reserve()
+        && door.sessions.find_anywhere(call.session).await.is_none()
+        && !door.sessions.was_refused(call.session)
+    {
         return refuse(door, airlock, operation, Reason::TooManyConnections).await;
     }
     let lacks_length = !call.fetches && head.content_length().is_none();
@@ -194,7 +197,7 @@ async fn follow(
         session.quiet(TURN).await;
         clock.run();
     }
-    let Some(session) = door.sessions.find(call.session) else {
+    let Some(session) = door.sessions.find_anywhere(call.session).await else {
         if call.operation == Operation::End && door.sessions.was_refused(call.session) {
             return Ok(Prepared::EndOfRefused);
         }
@@ -346,6 +349,7 @@ fn after(door: &Door, session: &Arc<Session>, exchange: &Exchange, fate: &super:
             let accepted = fate.whole && matches!(fate.status, 200 | 201) && !fate.node_refused;
             if accepted {
                 session.open(fate.node_keeps, fate.client_keeps);
+                door.sessions.opened(session);
             } else {
                 let reason = fate.failure.as_ref().map(|(reason, _)| *reason);
                 door.sessions.finish(session, Outcome::Refused, reason);

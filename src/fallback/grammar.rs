@@ -32,6 +32,11 @@ impl SessionId {
         Some(SessionId(value))
     }
 
+    /// The id of these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> SessionId {
+        SessionId(u128::from_be_bytes(bytes))
+    }
+
     /// The id as bytes, to hash it.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()

@@ -42,7 +42,7 @@ use crate::{
 
 pub use entry::Entry;
 pub use session::Session;
-pub use sessions::{Sessions, sweep_forever};
+pub use sessions::{Fetch, Given, News, Sessions, Watch, sweep_forever};
 
 /// What a fallback listener of one config generation does with a connection.
 #[derive(Debug)]

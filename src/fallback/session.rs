@@ -1,5 +1,6 @@
 //! One fallback session, from session_start to its end, over any number of connections.
 
+mod elsewhere;
 mod record;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::Notify, time::timeout};
@@ -74,11 +75,16 @@ pub struct Session {
     request_over: Notify,
     node_keeps: AtomicBool,
     client_keeps: AtomicBool,
+    elsewhere: AtomicBool,
 }
 
 impl Session {
     /// `label` is what is shown of its id.
     pub(super) fn new(opening: Opening, label: String, live: &Live) -> Session {
+        Session::begun(opening, label, live, None)
+    }
+
+    fn begun(opening: Opening, label: String, live: &Live, began: Option<SystemTime>) -> Session {
         let transfer = live.post(About {
             id: Some(label),
             listener: opening.listener.as_str().into(),
@@ -86,6 +92,7 @@ impl Session {
             direction: opening.direction,
             upstream: Some(opening.upstream.name().into()),
             sources: opening.sources,
+            began,
             ..About::new(Kind::Session, opening.client)
         });
         transfer.set_stage(Stage::Starting);
@@ -109,6 +116,7 @@ impl Session {
             request_over: Notify::new(),
             node_keeps: AtomicBool::new(false),
             client_keeps: AtomicBool::new(false),
+            elsewhere: AtomicBool::new(false),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Keyed by the id in the path, shared by all fallback listeners, and kept through reloads. It also
 //! remembers for a while which starts were refused, because their session_end always comes.
 
+mod elsewhere;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hasher,
@@ -10,8 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use siphasher::sip::SipHasher24;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use self::elsewhere::{Fetch, Given, News, Watch};
 
 use super::{
     grammar::SessionId,
@@ -25,14 +30,21 @@ const REMEMBERED: usize = 4096;
 const START_BODIES_KIB: u32 = 64 * 1024;
 
 /// All sessions that are live now.
-#[derive(Debug)]
 pub struct Sessions {
     table: Mutex<Table>,
-    /// Hides ids in logs; new with each process.
+    /// Hides ids in logs.
     key: (u64, u64),
     access_log: AccessLog,
     shown: Live,
     start_bodies: Arc<Semaphore>,
+    fetch: ArcSwapOption<elsewhere::Fetch>,
+    watch: ArcSwapOption<elsewhere::Watch>,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("live", &self.count()).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,21 +56,16 @@ struct Table {
 }
 
 impl Sessions {
-    /// An empty table whose records go to `access_log`; what lives is shown in `shown`.
-    pub fn new(access_log: AccessLog, shown: Live) -> Sessions {
-        let mut key = [0; 16];
-        if let Err(error) = getrandom::fill(&mut key) {
-            tracing::warn!(%error, "No randomness for hiding session ids; they are hidden by a weak key.");
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            key = now.as_nanos().to_be_bytes();
-        }
-        let key = u128::from_be_bytes(key);
+    /// An empty table whose records go to `access_log`; what lives is shown in `shown`. `key` hides the ids, or a new one.
+    pub fn new(access_log: AccessLog, shown: Live, key: Option<(u64, u64)>) -> Sessions {
         Sessions {
             table: Mutex::default(),
-            key: ((key >> 64) as u64, key as u64),
+            key: key.unwrap_or_else(new_key),
             access_log,
             shown,
             start_bodies: Arc::new(Semaphore::new(START_BODIES_KIB as usize)),
+            fetch: ArcSwapOption::empty(),
+            watch: ArcSwapOption::empty(),
         }
     }
 
@@ -86,6 +93,11 @@ impl Sessions {
         let mut table = self.lock();
         let is_there = table.live.get(&session.id()).is_some_and(|s| Arc::ptr_eq(s, session));
         if !is_there {
+            drop(table);
+            if session.is_elsewhere() {
+                session.set_elsewhere(false);
+                self.tell_end(session, outcome);
+            }
             return;
         }
         table.live.remove(&session.id());
@@ -99,6 +111,7 @@ impl Sessions {
         drop(table);
         session.remember(outcome == Outcome::Done);
         session.close();
+        self.tell_end(session, outcome);
         self.access_log.write(&session.record(outcome, reason));
     }
 
@@ -180,6 +193,17 @@ impl Sessions {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn new_key() -> (u64, u64) {
+    let mut key = [0; 16];
+    if let Err(error) = getrandom::fill(&mut key) {
+        tracing::warn!(%error, "No randomness for hiding session ids; they are hidden by a weak key.");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        key = now.as_nanos().to_be_bytes();
+    }
+    let key = u128::from_be_bytes(key);
+    ((key >> 64) as u64, key as u64)
 }
 
 fn remember(among: &mut VecDeque<SessionId>, id: SessionId) {

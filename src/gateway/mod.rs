@@ -78,7 +78,7 @@ impl Gateway {
         config: Config,
         level: Option<LevelHandle>,
     ) -> Result<Gateway, StartError> {
-        let parts = Arc::new(Parts::new(&config)?);
+        let parts = Arc::new(Parts::new(&config, None)?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
         let mut listeners = Listeners::default();
         let prepared = listeners.prepare(&generation)?;

@@ -51,7 +51,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(config: &Config) -> Result<Parts, StartError> {
+    /// `label_key` hides the ids of sessions as another process does.
+    pub(super) fn new(config: &Config, label_key: Option<(u64, u64)>) -> Result<Parts, StartError> {
         let metrics = Arc::new(Metrics::new().map_err(StartError::Metrics)?);
         let access_log = AccessLog::open(&config.access_log)
             .map_err(|source| StartError::AccessLog { path: config.access_log.path.clone(), source })?
@@ -66,7 +67,7 @@ impl Parts {
         let connections = ConnectionLimit::new(Maxima::of_connections(&config.limits));
         let parts = Parts {
             metrics,
-            sessions: Arc::new(Sessions::new(access_log.clone(), live.clone())),
+            sessions: Arc::new(Sessions::new(access_log.clone(), live.clone(), label_key)),
             places: Places { connections, sessions: entry.sessions().clone() },
             entry,
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),

@@ -74,6 +74,15 @@ impl SessionLimit {
         claims.acquire(&self.permits).map(SessionPermit)
     }
 
+    /// A permit for a session that was let in elsewhere, whatever the maxima say.
+    pub fn acquire(&self, listener: &str, client: ClientKey, user: Option<&Arc<str>>) -> Option<SessionPermit> {
+        let (listener, none) = (OfListener::new(listener, Maxima::default()), Maxima::default());
+        let claims = user.map_or_else(Claims::default, |user| Claims::default().of_user(user, none, &listener));
+        let claims = claims.of_client(client, none, &listener).of_all(none, &listener);
+        // Without a maximum nothing stands against it.
+        claims.acquire(&self.permits).map(SessionPermit).ok()
+    }
+
     /// How many sessions there may be, over all listeners; `None` is no maximum.
     pub fn max(&self) -> Option<u32> {
         self.maxima.load().all

@@ -40,6 +40,8 @@ pub struct About {
     pub target: Option<String>,
     /// How many sources the client announced.
     pub sources: Option<u64>,
+    /// When it began, where that was before it was posted.
+    pub began: Option<SystemTime>,
     /// Ends it, where it can be ended by itself.
     pub cancel: Option<CancellationToken>,
 }
@@ -58,6 +60,7 @@ impl About {
             node: None,
             target: None,
             sources: None,
+            began: None,
             cancel: None,
         }
     }
@@ -131,7 +134,9 @@ pub struct Moving {
 
 impl Transfer {
     pub(super) fn new(number: u64, mut about: About) -> Transfer {
-        let begin = Instant::now();
+        let started = about.began.unwrap_or_else(SystemTime::now);
+        let (now, age) = (Instant::now(), started.elapsed().unwrap_or_default());
+        let begin = now.checked_sub(age).unwrap_or(now);
         let id = about.id.take().unwrap_or_else(|| format!("{}-{number}", about.kind));
         let now = Now { stage: Stage::Open, node: about.node.take(), file: None };
         Transfer {
@@ -139,7 +144,7 @@ impl Transfer {
             id,
             about,
             begin,
-            started: SystemTime::now(),
+            started,
             counts: Arc::default(),
             files: AtomicU64::new(0),
             files_failed: AtomicU64::new(0),
@@ -181,6 +186,12 @@ impl Transfer {
     pub fn file_ended(&self, ok: bool) {
         let counter = if ok { &self.files } else { &self.files_failed };
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts files that went well, and that did not, before it was posted.
+    pub fn add_files(&self, files: u64, failed: u64) {
+        self.files.fetch_add(files, Relaxed);
+        self.files_failed.fetch_add(failed, Relaxed);
     }
 
     /// Files that went well, and that did not.

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use libc::c_int;
@@ -65,6 +65,20 @@ impl UdpSocket {
         let this = UdpSocket::open(node, buffers)?;
         this.socket.connect(&node.into())?;
         Ok(this)
+    }
+
+    /// A socket that another process of the gateway has opened, with all that it has set on it.
+    ///
+    /// Fails for what is no socket of the internet families.
+    pub fn handed(socket: OwnedFd) -> io::Result<UdpSocket> {
+        let mut this = UdpSocket { socket: socket.into(), ipv6: false };
+        this.ipv6 = this.local_address()?.is_ipv6();
+        Ok(this)
+    }
+
+    /// Another descriptor of the same socket.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
     }
 
     fn open(address: SocketAddr, buffers: Buffers) -> io::Result<UdpSocket> {

@@ -6,6 +6,7 @@
 
 mod flow;
 mod gate;
+mod halt;
 mod listener;
 pub mod table;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use crate::{
     upstream::{Node, Upstream},
 };
 
-pub use listener::{DataListener, DataSockets};
+pub use listener::{DataListener, DataSockets, Handed};
 
 /// What a listener of data of one config generation does with a datagram.
 #[derive(Debug)]

@@ -158,6 +158,12 @@ impl<T> Table<T> {
         place.flow.as_ref().map(|flow| (&flow.key, &flow.held))
     }
 
+    /// When the flow at a place was admitted, and when something last went either way.
+    pub fn times(&self, id: FlowId) -> Option<(u64, u64)> {
+        let place = self.slots.get(id.slot as usize).filter(|place| place.generation == id.generation)?;
+        place.flow.as_ref().map(|flow| (flow.began, flow.last))
+    }
+
     /// All flows, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (FlowId, &Key, &T)> {
         self.slots.iter().zip(0u32..).filter_map(|(place, slot)| {
@@ -183,7 +189,24 @@ impl<T> Table<T> {
             return Ok(id);
         }
         let permit = limit.try_acquire(gate.ok_or(DropReason::GateClosed)?)?;
-        let flow = Flow { key, began: now, last: now, held: open()?, _permit: permit };
+        self.put(Flow { key, began: now, last: now, held: open()?, _permit: permit })
+    }
+
+    /// Takes a flow over that ran elsewhere until now, since `began` and with something that went either way at `last`.
+    pub fn bring(
+        &mut self,
+        key: Key,
+        (began, last): (u64, u64),
+        flows: &ClientFlows,
+        limit: &FlowLimit,
+        held: T,
+    ) -> Result<FlowId, DropReason> {
+        let permit = limit.try_acquire(flows)?;
+        self.put(Flow { key, began, last, held, _permit: permit })
+    }
+
+    fn put(&mut self, flow: Flow<T>) -> Result<FlowId, DropReason> {
+        let key = flow.key;
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {

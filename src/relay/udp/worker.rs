@@ -5,6 +5,8 @@
 //! over joined already. Nothing is allocated and no lock is taken for a datagram of a known flow, unless a
 //! cap on bandwidth holds for it: those are shared.
 
+mod handed;
+
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
@@ -14,7 +16,7 @@ use std::{
 use super::{
     DataDoor,
     flow::{self, Flow, Way},
-    listener::Orders,
+    listener::{Handed, Listening, Orders},
     table::{Ended, FlowId, Key, Table},
 };
 use crate::{
@@ -36,7 +38,7 @@ const DRAIN_IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Worker {
     poller: Poller,
     /// One for each port.
-    listening: Vec<UdpSocket>,
+    listening: Arc<[UdpSocket]>,
     /// What the kernel threw away at each of them, as far as it is told already.
     lost: Vec<u32>,
     buffers: Buffers,
@@ -47,18 +49,30 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(poller: Poller, listening: Vec<UdpSocket>, buffers: Buffers, orders: Arc<Orders>) -> Worker {
+    /// Makes a thread's work; it goes on with the flows that another process hands over.
+    pub(super) fn new(
+        (poller, listening): Listening,
+        flows: Vec<Handed>,
+        buffers: Buffers,
+        orders: Arc<Orders>,
+    ) -> Worker {
         let door = orders.door.load_full();
-        Worker {
+        let (now, oldest) = (Instant::now(), flows.iter().map(|(flow, _)| flow.age).max().unwrap_or(0));
+        let mut worker = Worker {
             poller,
-            lost: vec![0; listening.len()],
+            // What was lost before is told already.
+            lost: listening.iter().map(|socket| socket.lost().unwrap_or(0)).collect(),
             listening,
             buffers,
             table: Table::new(millis(door.flow_idle)),
             orders,
             door,
-            begin: Instant::now(),
+            begin: now.checked_sub(Duration::from_millis(oldest)).unwrap_or(now),
+        };
+        for (flow, socket) in flows {
+            worker.bring(flow, socket, worker.millis(now));
         }
+        worker
     }
 
     /// Moves datagrams until it is told to stop.
@@ -72,6 +86,10 @@ impl Worker {
         let (mut ready, mut unfinished) = (Vec::new(), Vec::new());
         let mut swept = Instant::now();
         while !self.orders.stop.load(Ordering::Relaxed) {
+            if self.orders.halt.is_wanted() {
+                self.orders.halt.stand((self.listening.clone(), self.handed()));
+                continue;
+            }
             let round = self.door.shortest_wait().clamp(ROUNDS.0, ROUNDS.1);
             let pause = round / STEPS;
             let patience = if unfinished.is_empty() { pause } else { Duration::ZERO };
@@ -98,6 +116,9 @@ impl Worker {
                 self.door = self.orders.door.load_full();
                 self.sweep(now);
             }
+        }
+        if self.orders.halt.is_handed() {
+            return;
         }
         let ended = self.table.remove_all(FlowOutcome::Drained);
         self.end(ended, self.millis(Instant::now()));

@@ -1,0 +1,176 @@
+//! Sessions that come from another process or go there: at an upgrade one goes where its next request comes in.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use super::{Sessions, remember};
+use crate::{
+    fallback::{grammar::SessionId, session::Session},
+    limit::SessionPermit,
+    shared::{Key, SessionState},
+    telemetry::{ListenerMetrics, Outcome},
+    upstream::{Lease, Upstream},
+};
+
+/// Asks for a session elsewhere: once that is over it is here, or nowhere.
+pub type Fetch = Box<dyn Fn(SessionId) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// Hears what becomes of sessions.
+pub type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
+
+/// What became of a session.
+#[derive(Debug, Clone)]
+pub enum News<'a> {
+    /// A node has accepted its start.
+    Opened(&'a SessionState),
+    /// It is over, here or where it went from here.
+    Ended(Key, Outcome),
+}
+
+/// What there is of a session that another process asks for.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Given {
+    /// It was here, and goes on there.
+    Session(Box<SessionState>),
+    /// Its start was refused.
+    Refused,
+    /// An operator ended it.
+    Cancelled,
+    /// It is not known.
+    Unknown,
+}
+
+impl Sessions {
+    /// Has sessions that are not known here asked for elsewhere from now on, or no more.
+    pub fn ask_elsewhere(&self, fetch: Option<Fetch>) {
+        self.fetch.store(fetch.map(Arc::new));
+    }
+
+    /// Has somebody hear from now on what becomes of sessions.
+    pub fn watch(&self, watch: Option<Watch>) {
+        self.watch.store(watch.map(Arc::new));
+    }
+
+    /// Looks for a session, in other processes too.
+    pub(in crate::fallback) async fn find_anywhere(&self, id: SessionId) -> Option<Arc<Session>> {
+        if let Some(session) = self.find(id) {
+            return Some(session);
+        }
+        let fetch = self.fetch.load_full()?;
+        if self.was_refused(id) {
+            return None;
+        }
+        fetch(id).await;
+        self.find(id)
+    }
+
+    /// A node has accepted its start.
+    pub(in crate::fallback) fn opened(&self, session: &Session) {
+        if let Some(watch) = &*self.watch.load()
+            && let Some(state) = session.state()
+        {
+            watch(News::Opened(&state));
+        }
+    }
+
+    pub(super) fn tell_end(&self, session: &Session, outcome: Outcome) {
+        if let Some(watch) = &*self.watch.load() {
+            watch(News::Ended(Key(session.id().to_bytes()), outcome));
+        }
+    }
+
+    /// Gives a session to another process, once no request of it is under way, or `patience` is over.
+    pub async fn give(&self, key: Key, patience: Duration) -> Given {
+        let id = SessionId::from_bytes(key.0);
+        if let Some(session) = self.find(id) {
+            session.quiet(patience).await;
+        }
+        let mut table = self.lock();
+        let state = table.live.get(&id).filter(|session| !session.is_cancelled()).and_then(|session| session.state());
+        let Some(state) = state else {
+            return match () {
+                () if table.cancelled.contains(&id) => Given::Cancelled,
+                () if table.refused.contains(&id) => Given::Refused,
+                () => Given::Unknown,
+            };
+        };
+        let session = table.live.remove(&id);
+        drop(table);
+        session.into_iter().for_each(|session| leave_here(&session));
+        Given::Session(Box::new(state))
+    }
+
+    /// Gives all sessions away that are between two requests, and whose client does not keep a connection for them.
+    pub fn give_idle(&self) -> Vec<SessionState> {
+        let mut table = self.lock();
+        let free = |s: &Session| s.is_open() && !s.client_keeps() && !s.is_busy() && !s.is_cancelled();
+        let free: Vec<_> = table.live.values().filter(|session| free(session)).cloned().collect();
+        free.iter().for_each(|session| drop(table.live.remove(&session.id())));
+        drop(table);
+        let states = free.iter().filter_map(|session| session.state()).collect();
+        free.iter().for_each(|session| leave_here(session));
+        states
+    }
+
+    /// All sessions that are on a node.
+    pub fn states(&self) -> Vec<SessionState> {
+        self.lock().live.values().filter_map(|session| session.state()).collect()
+    }
+
+    /// Goes on with a session that ran elsewhere, on the node of its lease. False when it is here already.
+    pub fn bring(
+        &self,
+        state: &SessionState,
+        upstream: Arc<Upstream>,
+        metrics: Arc<ListenerMetrics>,
+        lease: Lease,
+        permit: Option<SessionPermit>,
+    ) -> bool {
+        let id = SessionId::from_bytes(state.key.0);
+        let mut table = self.lock();
+        if table.live.contains_key(&id) {
+            return false;
+        }
+        let session = Session::of_state(state, upstream, metrics, self.label(id), &self.shown);
+        match permit {
+            Some(permit) => session.let_in(permit, lease),
+            None => session.assign(lease),
+        }
+        if state.open {
+            session.open(state.node_keeps, state.client_keeps);
+        }
+        table.live.insert(id, Arc::new(session));
+        true
+    }
+
+    /// A session that went from here, or is here of there, is over.
+    pub fn ended_elsewhere(&self, key: Key, outcome: Outcome) {
+        if let Some(session) = self.find(SessionId::from_bytes(key.0)) {
+            self.finish(&session, outcome, None);
+        }
+    }
+
+    /// The starts that were refused lately, and the sessions that operators ended.
+    pub fn refused(&self) -> (Vec<Key>, Vec<Key>) {
+        let table = self.lock();
+        let keys = |ids: &std::collections::VecDeque<SessionId>| ids.iter().map(|id| Key(id.to_bytes())).collect();
+        (keys(&table.refused), keys(&table.cancelled))
+    }
+
+    /// Remembers what another process refused, and what operators ended there.
+    pub fn bring_refused(&self, refused: &[Key], cancelled: &[Key]) {
+        let mut table = self.lock();
+        refused.iter().for_each(|key| remember(&mut table.refused, SessionId::from_bytes(key.0)));
+        cancelled.iter().for_each(|key| remember(&mut table.cancelled, SessionId::from_bytes(key.0)));
+    }
+
+    /// What hides ids in what is shown, so that a session is called the same by the next process.
+    pub fn label_key(&self) -> (u64, u64) {
+        self.key
+    }
+}
+
+/// It goes on elsewhere: what it has here is given back, and nobody writes its record.
+fn leave_here(session: &Session) {
+    session.set_elsewhere(true);
+    drop(session.take_node_conn());
+    session.close();
+}
