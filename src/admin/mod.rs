@@ -20,7 +20,7 @@ use async_trait::async_trait;
 pub use self::{
     gatekeeper::{Token, TokenError},
     openapi::description,
-    server::{Running, start},
+    server::{Running, listen, start},
 };
 
 /// What an operator watches and commands here.
@@ -50,6 +50,9 @@ pub trait Operated: Send + Sync + 'static {
 
     /// Reads the config anew. What it says is for the operator.
     async fn reload(&self) -> Result<String, Rejected>;
+
+    /// Has another process take over, of the program as it is installed now. What it says is for the operator.
+    async fn upgrade(&self) -> Result<String, Rejected>;
 
     /// Begins to end. What it says is for the operator.
     fn drain(&self) -> String;

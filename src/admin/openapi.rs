@@ -98,6 +98,7 @@ pub fn description() -> Value {
         "/api/v1/events": { "get": streamed },
         "/api/v1/openapi.json": { "get": read("This description", &json!({ "application/json": { "schema": { "type": "object" } } })) },
         "/api/v1/reload": { "post": command("Read the config anew", true) },
+        "/api/v1/upgrade": { "post": command("Have a new process of the installed program take over; this one carries what it has to its end", true) },
         "/api/v1/drain": { "post": command("Refuse new sessions, carry the running ones to their end, then stop", false) },
     });
     json!({

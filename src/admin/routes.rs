@@ -57,6 +57,7 @@ enum Route<'a> {
     DrainNode(&'a str, bool),
     Change,
     Reload,
+    Upgrade,
     Drain,
 }
 
@@ -84,6 +85,7 @@ impl<'a> Route<'a> {
             (_, Some(["events"])) => (Route::Events, &GET[..1]),
             (_, Some(["openapi.json"])) => (Route::Description, GET),
             (_, Some(["reload"])) => (Route::Reload, POST),
+            (_, Some(["upgrade"])) => (Route::Upgrade, POST),
             (_, Some(["drain"])) => (Route::Drain, POST),
             _ => return Err(&[]),
         };
@@ -257,6 +259,7 @@ impl Desk {
                 Err(answer) => answer,
             },
             Route::Reload => self.said(self.operated.reload().await),
+            Route::Upgrade => self.said(self.operated.upgrade().await),
             Route::Drain => done(self.operated.drain()),
         }
     }

@@ -38,15 +38,15 @@ const KEPT: usize = 64 * 1024;
 /// The running admin door; it closes when this drops.
 #[derive(Debug)]
 pub struct Running {
-    address: SocketAddr,
     tasks: [AbortHandle; 2],
 }
 
-impl Running {
-    /// The bound address.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
+/// Opens the socket of an admin door.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    tcp::listen_patiently(address, KEPT, TAKEN)
 }
 
 impl Drop for Running {
@@ -56,24 +56,14 @@ impl Drop for Running {
 }
 
 /// Opens the admin door of what is operated.
-///
-/// # Errors
-/// The address cannot be listened on.
-pub fn start(
-    address: SocketAddr,
-    metrics: Arc<Metrics>,
-    live: Live,
-    operated: Arc<dyn Operated>,
-) -> io::Result<Running> {
-    let socket = tcp::listen_patiently(address, KEPT, TAKEN)?;
-    let address = socket.local_addr()?;
+pub fn start(socket: TcpListener, metrics: Arc<Metrics>, live: Live, operated: Arc<dyn Operated>) -> Running {
     let desk = Arc::new(Desk::new(metrics, live, operated, interfaces::host_name()));
     let feeding = tokio::spawn({
         let desk = desk.clone();
         async move { desk.feed().await }
     });
     let accepting = tokio::spawn(accept(socket, desk));
-    Ok(Running { address, tasks: [accepting.abort_handle(), feeding.abort_handle()] })
+    Running { tasks: [accepting.abort_handle(), feeding.abort_handle()] }
 }
 
 async fn accept(socket: TcpListener, desk: Arc<Desk>) {

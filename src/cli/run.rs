@@ -8,16 +8,27 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, OK, USAGE, complain};
 use crate::{
     config::Config,
-    gateway::{Gateway, StartError},
+    gateway::{Gateway, Predecessor, Program, Start, StartError},
     net::files,
-    telemetry::logging::{self, LevelHandle},
+    telemetry::{
+        chain,
+        logging::{self, LevelHandle},
+    },
 };
 
 pub(super) fn run(path: &Path) -> u8 {
+    let predecessor = match Predecessor::find() {
+        Ok(predecessor) => predecessor,
+        Err(error) => {
+            complain(&error);
+            return FAILED;
+        }
+    };
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
             complain(&error);
+            predecessor.into_iter().for_each(|before| before.refuse(chain(&error)));
             return USAGE;
         }
     };
@@ -35,10 +46,10 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
-    runtime.block_on(serve(path, config, level))
+    runtime.block_on(serve(path, config, level, predecessor))
 }
 
-async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
+async fn serve(path: &Path, config: Config, level: LevelHandle, predecessor: Option<Predecessor>) -> u8 {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -46,10 +57,14 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
             return FAILED;
         }
     };
-    let gateway = match Gateway::start_from(Some(path.to_owned()), config, Some(level)).await {
+    let before = predecessor.as_ref().and_then(|before| before.share().ok());
+    let file = Some(path.to_owned());
+    let start = Start { file, level: Some(level), program: program(), predecessor };
+    let gateway = match Gateway::start_with(config, start).await {
         Ok(gateway) => gateway,
         Err(error) => {
             complain(&error);
+            before.into_iter().for_each(|before| before.refuse(chain(&error)));
             return if matches!(error, StartError::Build(_)) { USAGE } else { FAILED };
         }
     };
@@ -59,18 +74,24 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
     if let Some(address) = gateway.admin_address() {
         tracing::info!(%address, "Admin is open.");
     }
+    drop(before);
+    let upgrade = gateway.upgrader();
     // An operator may ask first, and the system then says the same once more: the second signal is the one that hurries.
-    let mut told = loop {
+    let (mut told, succeeded) = loop {
         tokio::select! {
             _ = signals.reload.recv() => reload(&gateway).await,
             _ = signals.reopen.recv() => gateway.access_log().reopen(),
-            () = signals.stop.recv() => break 1,
-            () = gateway.asked_to_stop() => break 0,
+            _ = signals.upgrade.recv() => upgrade(),
+            () = signals.stop.recv() => break (1, false),
+            () = gateway.asked_to_stop() => break (0, false),
+            () = gateway.succeeded() => break (0, true),
         }
     };
     tracing::info!(sessions = gateway.sessions(), "Draining.");
     let (hurry, log) = (CancellationToken::new(), gateway.access_log());
-    let mut drained = std::pin::pin!(gateway.drain(hurry.clone()));
+    let over = hurry.clone();
+    let ends = async move { if succeeded { gateway.leave(over).await } else { gateway.drain(over).await } };
+    let mut drained = std::pin::pin!(ends);
     loop {
         tokio::select! {
             () = &mut drained => break,
@@ -85,6 +106,13 @@ async fn serve(path: &Path, config: Config, level: LevelHandle) -> u8 {
     OK
 }
 
+/// How this process was started: by this name, with these arguments.
+fn program() -> Option<Program> {
+    let mut said = std::env::args_os();
+    let path = said.next()?;
+    Some(Program { path, arguments: said.collect() })
+}
+
 async fn reload(gateway: &Gateway) {
     // What came of it is in the log.
     let _ = gateway.reload_file().await;
@@ -93,6 +121,7 @@ async fn reload(gateway: &Gateway) {
 struct Signals {
     reload: Signal,
     reopen: Signal,
+    upgrade: Signal,
     stop: Stop,
 }
 
@@ -107,6 +136,7 @@ impl Signals {
         Ok(Signals {
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             stop: Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? },
         })
     }

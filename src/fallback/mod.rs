@@ -41,6 +41,7 @@ use crate::{
 };
 
 pub use entry::Entry;
+pub use grammar::SessionId;
 pub use session::Session;
 pub use sessions::{Fetch, Given, News, Sessions, Watch, sweep_forever};
 

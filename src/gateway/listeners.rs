@@ -4,6 +4,8 @@
 //! through every reload and only gets a new door. A fallback listener that goes away refuses new sessions and
 //! stays open until its running ones are over, because they come back on new connections.
 
+mod handed;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -12,21 +14,21 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, time::Instant};
+pub(super) use handed::Flows;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     BuildError,
+    accepting::Accepting,
     door::{Behind, Door},
     generation::Generation,
     parts::Parts,
+    socket::{Offered, Socket},
 };
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
-    limit::Places,
-    net::tcp,
-    relay::{DataListener, DataSockets},
+    relay::{DataListener, Handed},
     telemetry::SpansError,
 };
 
@@ -62,6 +64,9 @@ pub enum StartError {
     /// Spans cannot be sent.
     #[error("log.otlp_endpoint: {0}")]
     Spans(#[from] SpansError),
+    /// The process that was to be taken over from cannot be; it goes on.
+    #[error("cannot take over from the process before: {0}")]
+    TakeOver(#[source] io::Error),
     /// The gateway ends, and takes no new config.
     #[error("the gateway is draining")]
     Draining,
@@ -92,20 +97,8 @@ struct Listener {
 
 #[derive(Debug)]
 enum Open {
-    Stream {
-        door: Arc<ArcSwap<Behind>>,
-        /// Cancelled: the socket closes.
-        stop: CancellationToken,
-        /// Its connections.
-        connections: TaskTracker,
-    },
+    Stream(Accepting),
     Data(DataListener),
-}
-
-/// A bound socket that nothing has come out of yet.
-enum Socket {
-    Stream(TcpListener, SocketAddr),
-    Data(DataSockets),
 }
 
 /// Sockets that a new config needs, bound but not used yet.
@@ -115,14 +108,18 @@ pub(super) struct Prepared {
 }
 
 impl Listeners {
-    /// Binds what is new in `generation`; on failure nothing has changed.
-    pub(super) fn prepare(&self, generation: &Arc<Generation>) -> Result<Prepared, StartError> {
+    /// Binds what is new in `generation`, where it is not `offered` open already; on failure nothing has changed.
+    pub(super) fn prepare(&self, generation: &Arc<Generation>, offered: &mut Offered) -> Result<Prepared, StartError> {
         let mut bound = HashMap::new();
         for config in &generation.config.listeners {
             if self.open.values().any(|open| config.keeps_socket_of(&open.configured)) {
                 continue;
             }
-            let opened = if self.is_held(config) { Err(io::ErrorKind::AddrInUse.into()) } else { Socket::open(config) };
+            let opened = match offered.take(config) {
+                Some(socket) => socket,
+                None if self.is_held(config) => Err(io::ErrorKind::AddrInUse.into()),
+                None => Socket::open(config),
+            };
             let socket = opened.map_err(|source| StartError::Bind {
                 listener: config.name.clone(),
                 address: config.address,
@@ -171,8 +168,8 @@ impl Listeners {
 
     /// Closes the sockets and waits for connections and flows, until the deadline or `hurry`; what is left then is
     /// cut.
-    pub(super) async fn close(self, deadline: Instant, hurry: &CancellationToken, cut: &CancellationToken) {
-        self.open.values().for_each(Listener::stop);
+    pub(super) async fn close(mut self, deadline: Instant, hurry: &CancellationToken, cut: &CancellationToken) {
+        self.open.values_mut().for_each(Listener::stop);
         self.gone.close();
         let all = async {
             for listener in self.open.values() {
@@ -201,6 +198,13 @@ impl Prepared {
             Socket::Data(_) => None,
         });
         open.chain(fresh).collect()
+    }
+
+    /// Gives a listener of data the flows that ran on its sockets until now.
+    pub(super) fn bring(&mut self, listener: &str, flows: Vec<Vec<Handed>>) {
+        if let Some(Socket::Data(sockets)) = self.bound.get_mut(listener) {
+            sockets.bring(flows);
+        }
     }
 
     /// Puts the new doors in place. Cannot fail.
@@ -234,17 +238,6 @@ impl Prepared {
     }
 }
 
-impl Socket {
-    fn open(config: &ListenerConfig) -> io::Result<Socket> {
-        if config.protocol == Protocol::Udp {
-            return DataSockets::open(config).map(Socket::Data);
-        }
-        let socket = tcp::listen(config.address.first())?;
-        let bound = socket.local_addr()?;
-        Ok(Socket::Stream(socket, bound))
-    }
-}
-
 impl Listener {
     /// Begins to serve; nothing where socket and door are of different kinds, which the config's own shape excludes.
     fn open(
@@ -256,11 +249,8 @@ impl Listener {
     ) -> Option<Listener> {
         let (bound, open) = match (socket, door) {
             (Socket::Stream(socket, bound), Door::Stream(door)) => {
-                let door = Arc::new(ArcSwap::from_pointee(Behind::new(door, configured)));
-                let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
-                let places = parts.places.clone();
-                tokio::spawn(accept(socket, door.clone(), places, stop.clone(), connections.clone()));
-                (bound, Open::Stream { door, stop, connections })
+                let behind = Behind::new(door, configured);
+                (bound, Open::Stream(Accepting::start(socket, behind, parts.places.clone())))
             }
             (Socket::Data(sockets), Door::Data(door)) => {
                 (sockets.bound(), Open::Data(DataListener::start(sockets, door)))
@@ -274,7 +264,7 @@ impl Listener {
     /// door they began with; a forward proxy judges each request by the new one.
     fn with_door(mut self, configured: &ListenerConfig, new: Door, drain: CancellationToken) -> Listener {
         match (&self.open, new) {
-            (Open::Stream { door, .. }, Door::Stream(new)) => door.store(Arc::new(Behind::new(new, configured))),
+            (Open::Stream(accepting), Door::Stream(new)) => accepting.set_door(Behind::new(new, configured)),
             (Open::Data(data), Door::Data(new)) => data.set_door(new),
             _ => {}
         }
@@ -289,17 +279,16 @@ impl Listener {
         }
     }
 
-    fn stop(&self) {
-        if let Open::Stream { stop, connections, .. } = &self.open {
-            stop.cancel();
-            connections.close();
+    fn stop(&mut self) {
+        if let Open::Stream(accepting) = &mut self.open {
+            accepting.close();
         }
     }
 
     /// Waits until nothing is open any more.
     async fn is_over(&self) {
         match &self.open {
-            Open::Stream { connections, .. } => connections.wait().await,
+            Open::Stream(accepting) => accepting.is_over().await,
             Open::Data(data) => {
                 while data.flows() > 0 {
                     tokio::time::sleep(LOOK).await;
@@ -310,7 +299,7 @@ impl Listener {
 }
 
 /// A listener that the config no longer has: open until what began on it is over.
-async fn retire(name: String, listener: Listener, gone: std::time::Instant, parts: Arc<Parts>) {
+async fn retire(name: String, mut listener: Listener, gone: std::time::Instant, parts: Arc<Parts>) {
     // Through a forward proxy a session is known only by its requests, which follow one another.
     let goes_on = || !parts.forward.recents.is_quiet(&name, std::time::Instant::now());
     while parts.sessions.count_until(&name, gone) > 0 || goes_on() {
@@ -319,37 +308,9 @@ async fn retire(name: String, listener: Listener, gone: std::time::Instant, part
     listener.stop();
     // Its connections hear of the cut themselves; flows end with the listener.
     let cut = match listener.open {
-        Open::Stream { .. } => CancellationToken::new(),
+        Open::Stream(_) => CancellationToken::new(),
         Open::Data(_) => parts.cut.clone(),
     };
     cut.run_until_cancelled(listener.is_over()).await;
     tracing::info!(listener = name, "Listener is closed.");
-}
-
-async fn accept(
-    socket: TcpListener,
-    door: Arc<ArcSwap<Behind>>,
-    places: Places,
-    stop: CancellationToken,
-    connections: TaskTracker,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let behind = door.load_full();
-                if let Some(guest) = behind.admit(&places, peer) {
-                    connections.spawn(behind.door.clone().serve(stream, peer, guest, door.clone()));
-                }
-            }
-            Err(error) => {
-                // Out of descriptors, most likely: the connection stays in the queue and is tried again.
-                tracing::error!(%error, "A connection could not be accepted.");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
 }

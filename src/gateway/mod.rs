@@ -4,6 +4,7 @@
 //! old one is touched, so a config that cannot run changes nothing. What operators see and command of it all is
 //! `operated`.
 
+mod accepting;
 mod door;
 mod forgotten;
 mod generation;
@@ -12,6 +13,8 @@ mod operated;
 mod overview;
 mod parts;
 mod running;
+mod socket;
+mod upgrade;
 
 use std::{
     net::SocketAddr,
@@ -20,10 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::AbortHandle;
+use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts, running::Run};
+use self::{
+    forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts, running::Run, socket::Offered,
+    upgrade::Greeted,
+};
 use crate::{
     admin,
     config::{Config, ConfigError},
@@ -31,7 +37,11 @@ use crate::{
     telemetry::{AccessLog, logging::LevelHandle},
 };
 
-pub use self::{generation::BuildError, listeners::StartError};
+pub use self::{
+    generation::BuildError,
+    listeners::StartError,
+    upgrade::{Predecessor, Program, UpgradeError},
+};
 
 /// How often clients are forgotten that were not heard of, and what the config names no more.
 const PRUNE: Duration = Duration::from_secs(5);
@@ -42,6 +52,19 @@ pub struct Gateway {
     run: Arc<Run>,
     admin: Option<admin::Running>,
     tasks: Vec<AbortHandle>,
+}
+
+/// How a gateway starts, besides its config.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The config's file, which a reload reads anew.
+    pub file: Option<PathBuf>,
+    /// What the level of the log is set with.
+    pub level: Option<LevelHandle>,
+    /// What is run for an upgrade.
+    pub program: Option<Program>,
+    /// The process to take over from.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Why a config file was not applied to a running gateway.
@@ -69,37 +92,32 @@ impl Gateway {
 
     /// Builds the doors and opens their sockets.
     pub async fn start(config: Config, level: Option<LevelHandle>) -> Result<Gateway, StartError> {
-        Gateway::start_from(None, config, level).await
+        Gateway::start_with(config, Start { level, ..Start::default() }).await
     }
 
-    /// The same, with a config of this file, which a reload reads anew.
-    pub async fn start_from(
-        file: Option<PathBuf>,
-        config: Config,
-        level: Option<LevelHandle>,
-    ) -> Result<Gateway, StartError> {
-        let parts = Arc::new(Parts::new(&config, None)?);
+    /// The same, with more around it. Where another process is taken over from, its sockets are used, and it stands still
+    /// from when all is built until the doors are open; on failure it goes on.
+    pub async fn start_with(config: Config, start: Start) -> Result<Gateway, StartError> {
+        let greeted =
+            start.predecessor.map(|before| wait(|| before.greet())).transpose().map_err(StartError::TakeOver)?;
+        let parts = Arc::new(Parts::new(&config, greeted.as_ref().map(|before| before.label_key))?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
         let mut listeners = Listeners::default();
-        let prepared = listeners.prepare(&generation)?;
-        let run = Arc::new(Run::new(file, parts.clone(), generation.clone(), level));
-        let admin = match generation.config.admin.address {
-            None => None,
-            Some(address) => {
-                let started = admin::start(address, parts.metrics.clone(), parts.live.clone(), run.clone());
-                Some(started.map_err(|source| StartError::Bind {
-                    listener: "admin".into(),
-                    address: address.into(),
-                    source,
-                })?)
-            }
-        };
+        let (mut nothing, mut greeted) = (Offered::default(), greeted);
+        let offered = greeted.as_mut().map_or(&mut nothing, |before| &mut before.offered);
+        let mut prepared = listeners.prepare(&generation, offered)?;
+        let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), start.level);
+        run.watch_sessions();
+        let admin = open_admin(&run, greeted.as_mut())?;
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
-        run.set_admin(admin.as_ref().map(admin::Running::address));
         parts.set_own(prepared.own(&listeners), run.admin());
+        let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();
+        let brought = brought.map_err(StartError::TakeOver)?;
         prepared.commit(&mut listeners, &parts);
         run.begin(listeners);
+        brought.map_or(Ok(()), |brought| wait(|| brought.taken(&run))).map_err(StartError::TakeOver)?;
+        let admin = admin.map(|socket| admin::start(socket, parts.metrics.clone(), parts.live.clone(), run.clone()));
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
         let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(Arc::downgrade(&run))).abort_handle()];
@@ -132,6 +150,29 @@ impl Gateway {
         self.run.reload_file().await
     }
 
+    /// Has a process of the installed program take over; its number. This one is then to be left.
+    ///
+    /// # Errors
+    /// The other process cannot be started, or cannot run; nothing has changed.
+    pub async fn upgrade(&self) -> Result<u32, UpgradeError> {
+        self.run.upgrade().await
+    }
+
+    /// What starts an upgrade without holding the gateway.
+    pub fn upgrader(&self) -> impl Fn() + Send + 'static {
+        let run = self.run.clone();
+        move || {
+            let run = run.clone();
+            // What came of it is in the log.
+            drop(tokio::spawn(async move { run.upgrade().await }));
+        }
+    }
+
+    /// Waits until another process has taken over.
+    pub async fn succeeded(&self) {
+        self.run.succeeded.cancelled().await;
+    }
+
     /// Waits until an operator asks for the end.
     pub async fn asked_to_stop(&self) {
         self.run.stop.cancelled().await;
@@ -151,8 +192,22 @@ impl Gateway {
     /// listeners until they are over, `timeouts.drain` has passed, or `hurry` is cancelled.
     pub async fn drain(self, hurry: CancellationToken) {
         self.run.drain(hurry).await;
+        self.end().await;
+    }
+
+    /// Ends the gateway after another process has [taken over](Gateway::succeeded): what began on its connections is
+    /// carried to its end, at most for `timeouts.drain` or until `hurry` is cancelled.
+    pub async fn leave(mut self, hurry: CancellationToken) {
+        self.admin = None;
+        self.run.close_admin();
+        self.run.leave(hurry).await;
+        self.end().await;
+    }
+
+    async fn end(self) {
         self.tasks.iter().for_each(AbortHandle::abort);
         drop(self.admin);
+        self.run.close_admin();
         let log = self.run.parts.access_log.clone();
         let last = move || {
             log.flush();
@@ -160,6 +215,25 @@ impl Gateway {
         };
         let _ = tokio::task::spawn_blocking(last).await;
     }
+}
+
+/// The socket of the admin door, if there is to be one.
+fn open_admin(run: &Run, before: Option<&mut Greeted>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = run.config().admin.address else { return Ok(None) };
+    let failed = |source| StartError::Bind { listener: "admin".into(), address: address.into(), source };
+    let handed = before.and_then(|before| before.admin.take_if(|(there, _)| *there == address || address.port() == 0));
+    let socket = match handed {
+        Some((_, socket)) => TcpListener::from_std(socket),
+        None => admin::listen(address),
+    };
+    let socket = socket.map_err(failed)?;
+    run.set_admin(&socket).map_err(failed)?;
+    Ok(Some(socket))
+}
+
+/// Does what blocks, at a time when there is nothing else to do yet.
+fn wait<T>(what: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(what)
 }
 
 /// Has the running generation forget clients, and all else what is no more; and looks for new addresses of this host,

@@ -82,6 +82,16 @@ impl Operated for Run {
         }
     }
 
+    async fn upgrade(&self) -> Result<String, Rejected> {
+        let Some(run) = self.me.upgrade() else { return Err(Rejected(Vec::new())) };
+        // It goes on though nobody waits for the answer any more.
+        match tokio::spawn(async move { run.upgrade().await }).await {
+            Ok(Ok(pid)) => Ok(format!("Process {pid} has taken over. This one carries what it has to its end.")),
+            Ok(Err(error)) => Err(Rejected(vec![chain(&error)])),
+            Err(error) => Err(Rejected(vec![chain(&error)])),
+        }
+    }
+
     fn drain(&self) -> String {
         tracing::warn!("An operator ends the gateway.");
         self.stop.cancel();

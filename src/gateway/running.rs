@@ -1,34 +1,52 @@
 //! What runs: the config that holds, its doors, and how both change.
 
 use std::{
+    io,
     net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ReloadError, StartError, forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts,
+    ReloadError, StartError,
+    forgotten::Forgotten,
+    generation::Generation,
+    listeners::Listeners,
+    parts::Parts,
+    socket::Offered,
+    upgrade::{self, Links, Program, UpgradeError},
 };
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
+    fallback,
     telemetry::{chain, logging::LevelHandle},
 };
+
+/// How often a drain tells how much is left.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// A gateway that runs, for all who look at it or change it.
 #[derive(Debug)]
 pub(super) struct Run {
+    pub(super) me: Weak<Run>,
     pub(super) parts: Arc<Parts>,
+    pub(super) links: Links,
+    /// Cancelled: another process has taken over.
+    pub(super) succeeded: CancellationToken,
     pub(super) started: SystemTime,
     /// Cancelled: an operator asks for the end.
     pub(super) stop: CancellationToken,
     file: Option<PathBuf>,
+    program: Option<Program>,
     generation: ArcSwap<Generation>,
     /// The config that holds: the generation's, with what was changed since.
     config: ArcSwap<Config>,
@@ -37,7 +55,9 @@ pub(super) struct Run {
     bound: ArcSwap<Vec<(String, SocketAddr)>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    /// Where the admin door is, and its socket once more as long as it is open.
     admin: OnceLock<SocketAddr>,
+    admin_socket: Mutex<Option<OwnedFd>>,
     level: Option<LevelHandle>,
     number: AtomicI64,
     last_reload: Mutex<(bool, SystemTime)>,
@@ -46,34 +66,62 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(
-        file: Option<PathBuf>,
+        (file, program): (Option<PathBuf>, Option<Program>),
         parts: Arc<Parts>,
         generation: Arc<Generation>,
         level: Option<LevelHandle>,
-    ) -> Run {
+    ) -> Arc<Run> {
         let now = SystemTime::now();
-        Run {
+        Arc::new_cyclic(|me| Run {
+            me: me.clone(),
             parts,
+            links: Links::default(),
+            succeeded: CancellationToken::new(),
             started: now,
             stop: CancellationToken::new(),
             file,
+            program,
             config: ArcSwap::from_pointee(generation.config.clone()),
             generation: ArcSwap::new(generation),
             listeners: Mutex::default(),
             bound: ArcSwap::default(),
             changing: tokio::sync::Mutex::default(),
             admin: OnceLock::new(),
+            admin_socket: Mutex::default(),
             level,
             number: AtomicI64::new(1),
             last_reload: Mutex::new((true, now)),
             draining: AtomicBool::new(false),
-        }
+        })
     }
 
-    pub(super) fn set_admin(&self, address: Option<SocketAddr>) {
-        if let Some(address) = address {
-            let _ = self.admin.set(address);
-        }
+    /// From now on the processes that this one talks to hear of the ends of sessions.
+    pub(super) fn watch_sessions(&self) {
+        let me = self.me.clone();
+        let watch = move |news: fallback::News<'_>| {
+            if let (fallback::News::Ended(key, outcome), Some(run)) = (news, me.upgrade()) {
+                run.links.ended(key, outcome);
+            }
+        };
+        self.parts.sessions.watch(Some(Box::new(watch)));
+    }
+
+    /// The admin door has this socket.
+    pub(super) fn set_admin(&self, socket: &TcpListener) -> io::Result<()> {
+        let _ = self.admin.set(socket.local_addr()?);
+        *lock(&self.admin_socket) = Some(socket.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+
+    /// The socket of the admin door, and its address, for another process.
+    pub(super) fn admin_socket(&self) -> Option<(SocketAddr, OwnedFd)> {
+        let socket = lock(&self.admin_socket).as_ref()?.try_clone().ok()?;
+        Some((self.admin()?, socket))
+    }
+
+    /// The admin door closes.
+    pub(super) fn close_admin(&self) {
+        lock(&self.admin_socket).take();
     }
 
     /// The bound address of the admin door, if there is one.
@@ -110,7 +158,7 @@ impl Run {
 
     /// Whether the last config that came was applied, and when it came.
     pub(super) fn last_reload(&self) -> (bool, SystemTime) {
-        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.last_reload)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -158,7 +206,7 @@ impl Run {
         metrics.config_last_reload_success.set(i64::from(success));
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_timestamp.set(since.as_secs_f64());
-        *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = (success, now);
+        *lock(&self.last_reload) = (success, now);
     }
 
     fn try_apply(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
@@ -169,7 +217,7 @@ impl Run {
         let before = self.generation();
         let generation = Arc::new(Generation::build(config, &self.parts, Some(&before))?);
         let mut listeners = self.listeners();
-        let prepared = listeners.prepare(&generation)?;
+        let prepared = listeners.prepare(&generation, &mut Offered::default())?;
         // Nothing has changed until here, and nothing can fail from here on.
         let (old, new) = (&before.config, &generation.config);
         let kept = [
@@ -213,6 +261,69 @@ impl Run {
         }
     }
 
+    /// Has a process of the installed program take over; its number. What began here is then carried to its end.
+    pub(super) async fn upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
+        let result = self.try_upgrade().await;
+        match &result {
+            Ok(process) => tracing::info!(process, "Another process has taken over."),
+            Err(error) => {
+                tracing::error!(error = chain(error), "No other process has taken over; nothing has changed.")
+            }
+        }
+        result
+    }
+
+    async fn try_upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
+        let _one = self.changing.lock().await;
+        if self.is_draining() {
+            return Err(UpgradeError::Draining);
+        }
+        let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
+        let (mut child, mut passage) = program.start()?;
+        let run = self.clone();
+        let given = tokio::task::spawn_blocking(move || upgrade::give(&run, &mut passage).map(|()| passage)).await;
+        let passage = match given.unwrap_or_else(|error| Err(UpgradeError::Lost(io::Error::other(error)))) {
+            Ok(passage) => passage,
+            Err(error) => {
+                // It may still be at work, and must not serve beside this one.
+                let _ = child.kill().await;
+                return Err(error);
+            }
+        };
+        self.draining.store(true, Ordering::Relaxed);
+        self.links.connect_newer(self, passage)?;
+        self.succeeded.cancel();
+        let process = child.id().unwrap_or_default();
+        tokio::spawn(async move { child.wait().await });
+        Ok(process)
+    }
+
+    /// Carries what began here to its end, after another process has taken over.
+    pub(super) async fn leave(&self, hurry: CancellationToken) {
+        let deadline = tokio::time::Instant::now() + self.config().timeouts.drain;
+        let listeners = std::mem::take(&mut *self.listeners());
+        let over = async {
+            listeners.close(deadline, &hurry, &self.parts.cut).await;
+            self.links.older_is_over().await;
+        };
+        tokio::select! {
+            () = over => {}
+            () = self.tell_progress() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        self.links.finish_newer(self).await;
+        self.parts.sessions.finish_all();
+    }
+
+    /// Tells now and then how much is left to be drained.
+    async fn tell_progress(&self) {
+        loop {
+            tokio::time::sleep(PROGRESS).await;
+            let (sessions, open) = (self.parts.sessions.count(), self.parts.live.transfers().len());
+            tracing::info!(sessions, open, "Draining.");
+        }
+    }
+
     pub(super) async fn drain(&self, hurry: CancellationToken) {
         let timeouts = self.config().timeouts.clone();
         self.draining.store(true, Ordering::Relaxed);
@@ -228,12 +339,12 @@ impl Run {
         let deadline = tokio::time::Instant::now() + timeouts.drain;
         let mut told = Instant::now();
         loop {
-            let left = self.parts.sessions.count();
+            let left = self.parts.sessions.count() + self.links.sessions_held();
             // Through a forward proxy a session is known only by its requests, which follow one another.
             if left == 0 && self.parts.forward.recents.are_quiet(Instant::now()) {
                 break;
             }
-            if told.elapsed() >= Duration::from_secs(10) {
+            if told.elapsed() >= PROGRESS {
                 told = Instant::now();
                 tracing::info!(sessions = left, "Draining.");
             }
@@ -244,12 +355,21 @@ impl Run {
             }
         }
         listeners.close(deadline, &hurry, &self.parts.cut).await;
+        tokio::select! {
+            () = self.links.older_is_over() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = hurry.cancelled() => {}
+        }
         self.parts.sessions.finish_all();
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        lock(&self.listeners)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a listener of data would have other sockets: an address keeps those it has, so that no flow changes threads.

@@ -45,6 +45,11 @@ impl Passage {
         Ok(Passage(given.into()))
     }
 
+    /// The same end once more.
+    pub fn share(&self) -> io::Result<Passage> {
+        self.0.try_clone().map(Passage)
+    }
+
     /// Says how long one step of the other end may take; then it fails as timed out.
     pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
         self.0.set_read_timeout(Some(patience))?;

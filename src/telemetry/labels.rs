@@ -97,6 +97,8 @@ words! {
 
 words! {
     /// How a session ended.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
     Outcome {
         /// The client reported DONE.
         Done = "done",

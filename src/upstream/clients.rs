@@ -315,7 +315,7 @@ impl Trying {
         let number = self.numbers.next();
         self.client.settle(number, &place);
         let watched = self.numbers.begin(ip, number, &place);
-        Entered { client: self.client.clone(), number, _watched: watched }
+        Entered { client: self.client.clone(), ip, number, _watched: watched }
     }
 
     /// The client.
@@ -334,6 +334,7 @@ impl Drop for Trying {
 #[derive(Debug)]
 pub(super) struct Entered {
     pub(super) client: Arc<Client>,
+    pub(super) ip: IpAddr,
     number: u64,
     _watched: Watched,
 }

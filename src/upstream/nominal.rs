@@ -55,6 +55,11 @@ pub struct Control {
 }
 
 impl Control {
+    /// The client's address.
+    pub fn ip(&self) -> IpAddr {
+        self.entered.ip
+    }
+
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         self.lease.node()

@@ -18,7 +18,7 @@ use std::{
 
 use fallgate::{
     config::{Config, LogLevel},
-    gateway::Gateway,
+    gateway::{Gateway, Start},
     telemetry::logging,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -145,7 +145,7 @@ pub(crate) async fn gateway(config: Config, dir: &Path) -> (Gateway, Watch) {
     secrets::none_in("the Debug output of a config", format!("{config:?}"));
     // A reload that an operator asks for reads it anew.
     let file = Some(dir.join("fallgate.yaml")).filter(|file| file.exists());
-    let gateway = Gateway::start_from(file, config, None).await.unwrap();
+    let gateway = Gateway::start_with(config, Start { file, ..Start::default() }).await.unwrap();
     for file in logs(dir) {
         let name = format!("access-{}", KEPT.links.fetch_add(1, Ordering::Relaxed));
         fs::hard_link(file, KEPT.dir.join(name)).unwrap();

@@ -1,0 +1,59 @@
+//! What came from another process is put where it belongs here.
+
+use std::sync::Arc;
+
+use crate::{
+    fallback::Given,
+    gateway::running::Run,
+    limit::SessionPermit,
+    shared::SessionState,
+    upstream::{Lease, Upstream},
+};
+
+/// The places that a session takes.
+#[derive(Debug)]
+pub(super) struct Places {
+    upstream: Arc<Upstream>,
+    lease: Lease,
+    permit: Option<SessionPermit>,
+}
+
+impl Places {
+    /// Takes them, whatever the limits say; none where the config does not have the node any more.
+    pub(super) fn take(run: &Run, state: &SessionState) -> Option<Places> {
+        let upstream = run.generation().upstreams.get(&state.upstream)?.clone();
+        let lease = upstream.lease_on(&state.node)?;
+        let user = state.user.as_deref().map(Arc::from);
+        let limit = run.parts.entry.sessions();
+        let permit = limit.acquire(&state.listener, state.client.into(), user.as_ref());
+        Some(Places { upstream, lease, permit })
+    }
+}
+
+/// Goes on with a session of another process.
+pub(in crate::gateway) fn bring(run: &Run, state: &SessionState) {
+    bring_to(run, state, Places::take(run, state));
+}
+
+pub(super) fn bring_to(run: &Run, state: &SessionState, places: Option<Places>) {
+    let Some(Places { upstream, lease, permit }) = places else {
+        tracing::warn!(
+            upstream = state.upstream,
+            node = state.node,
+            "A session cannot go on: its node is not configured."
+        );
+        return;
+    };
+    let metrics = run.parts.metrics.listener(&state.listener);
+    run.parts.sessions.bring(state, upstream, metrics, lease, permit);
+}
+
+/// Makes known here what another process gave of a session.
+pub(super) fn bring_given(run: &Run, given: &Given, key: crate::shared::Key, places: Option<Places>) {
+    match given {
+        Given::Session(state) => bring_to(run, state, places.or_else(|| Places::take(run, state))),
+        Given::Refused => run.parts.sessions.bring_refused(&[key], &[]),
+        Given::Cancelled => run.parts.sessions.bring_refused(&[], &[key]),
+        Given::Unknown => {}
+    }
+}

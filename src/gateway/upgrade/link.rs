@@ -1,0 +1,316 @@
+//! What two processes tell each other after one has taken over: sessions go where they are asked for, and what ends in the
+//! one is known to the other.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::bring::{Places, bring, bring_to};
+use crate::{
+    fallback::Given,
+    gateway::running::Run,
+    net::passage::{News, Passage, Post},
+    shared::{ControlNews, Key, SessionState},
+    telemetry::Outcome,
+    upstream::Control,
+};
+
+/// How long a request of a session waits for the one before it in the other process.
+const TURN: Duration = Duration::from_secs(1);
+/// Until then the other process has answered, or knows nothing.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the old process gives away the sessions that nothing holds there.
+const GIVE: Duration = Duration::from_millis(200);
+/// How often the old process hears whose data moves: a control connection is not idle as long as it does.
+const MOVED: Duration = Duration::from_secs(10);
+
+/// What goes over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Message {
+    /// A control connection of an upstream.
+    Control(String, ControlNews),
+    /// Sessions that go on at the other end from now on.
+    Moved(Vec<SessionState>),
+    /// A session is over.
+    Ended(Key, Outcome),
+    /// A session is asked for, by a number.
+    Want(u64, Key),
+    /// What there is of it.
+    Give(u64, Given),
+    /// Data of these clients moved lately: upstream and address.
+    Data(Vec<(String, std::net::IpAddr)>),
+}
+
+/// Where the other process stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// It was there before this one.
+    Older,
+    /// It took over from this one.
+    Newer,
+}
+
+/// The way to one other process.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// None ends it.
+    post: mpsc::UnboundedSender<Option<Message>>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Given>>>,
+    tickets: AtomicU64,
+    /// What the older process holds: it counts here as well.
+    pub(super) held: Mutex<Held>,
+    /// The other process has ended.
+    pub(super) over: CancellationToken,
+    /// All that was to be said is said.
+    pub(super) written: CancellationToken,
+}
+
+/// What is to be said; none ends it.
+pub(super) type Queue = mpsc::UnboundedReceiver<Option<Message>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) sessions: HashMap<Key, (SessionState, Places)>,
+    pub(super) controls: HashMap<(String, u64), Control>,
+}
+
+impl Link {
+    pub(super) fn new(held: Held) -> (Arc<Link>, Queue) {
+        let (post, queue) = mpsc::unbounded_channel();
+        let link = Link {
+            post,
+            asked: Mutex::default(),
+            tickets: AtomicU64::new(0),
+            held: Mutex::new(held),
+            over: CancellationToken::new(),
+            written: CancellationToken::new(),
+        };
+        (Arc::new(link), queue)
+    }
+
+    pub(super) fn tell(&self, message: Message) {
+        // Who is not there any more needs no news.
+        let _ = self.post.send(Some(message));
+    }
+
+    /// Begins to talk to the process before this one, of what is queued already and all later.
+    pub(super) fn connect_older(self: Arc<Self>, run: &Arc<Run>, queue: Queue, passage: Passage) -> io::Result<()> {
+        let (news, post) = passage.split()?;
+        tokio::spawn(write(queue, post, self.written.clone()));
+        tokio::spawn(tell_data(Arc::downgrade(run), self.clone()));
+        tokio::spawn(read(Arc::downgrade(run), self, Side::Older, news));
+        Ok(())
+    }
+
+    /// Says no more once all is said.
+    pub(super) fn end(&self) {
+        let _ = self.post.send(None);
+    }
+
+    /// Asks for a session.
+    async fn want(&self, key: Key) -> Given {
+        let (tell, told) = oneshot::channel();
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        lock(&self.asked).insert(ticket, tell);
+        self.tell(Message::Want(ticket, key));
+        let given = tokio::select! {
+            given = timeout(PATIENCE, told) => given.ok().and_then(Result::ok),
+            () = self.over.cancelled() => None,
+        };
+        lock(&self.asked).remove(&ticket);
+        given.unwrap_or(Given::Unknown)
+    }
+
+    fn places_of(&self, key: Key) -> Option<Places> {
+        lock(&self.held).sessions.remove(&key).map(|(_, places)| places)
+    }
+}
+
+/// Asks the other processes for a session, but for the one that asks.
+pub(super) async fn fetch(run: &Run, key: Key, asks: Option<Side>) -> (Given, Option<Places>) {
+    for side in [Side::Newer, Side::Older] {
+        let Some(link) = run.links.at(side).load_full().filter(|_| asks != Some(side)) else { continue };
+        let given = link.want(key).await;
+        if given != Given::Unknown {
+            return (given, link.places_of(key));
+        }
+    }
+    (Given::Unknown, None)
+}
+
+pub(super) async fn write(
+    mut queue: mpsc::UnboundedReceiver<Option<Message>>,
+    mut post: Post,
+    written: CancellationToken,
+) {
+    let _written = written.drop_guard();
+    while let Some(Some(message)) = queue.recv().await {
+        let Ok(text) = serde_json::to_vec(&message) else { continue };
+        if post.send(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(super) async fn read(run: Weak<Run>, link: Arc<Link>, side: Side, mut news: News) {
+    while let Ok(Some(text)) = news.next().await {
+        let Some(run) = run.upgrade() else { break };
+        match serde_json::from_slice(&text) {
+            Ok(message) => hear(&run, &link, side, message),
+            Err(error) => tracing::debug!(%error, "Another process says what is not understood."),
+        }
+    }
+    link.over.cancel();
+    if let Some(run) = run.upgrade() {
+        is_over(&run, &link, side);
+    }
+}
+
+fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
+    match message {
+        Message::Control(upstream, news) => {
+            let at = (upstream, news.number);
+            let control = news.place.and_then(|place| {
+                let generation = run.generation();
+                generation.upstreams.get(&at.0)?.bring_control(news.client, &place)
+            });
+            let before = match control {
+                Some(control) if !lock(&link.held).controls.contains_key(&at) => {
+                    lock(&link.held).controls.insert(at, control)
+                }
+                Some(again) => Some(again),
+                None => lock(&link.held).controls.remove(&at),
+            };
+            drop(before);
+        }
+        Message::Moved(sessions) => {
+            for state in sessions {
+                let places = link.places_of(state.key).or_else(|| Places::take(run, &state));
+                bring_to(run, &state, places);
+            }
+        }
+        Message::Ended(key, outcome) => {
+            drop(link.places_of(key));
+            run.parts.sessions.ended_elsewhere(key, outcome);
+        }
+        Message::Want(ticket, key) => {
+            let (run, link) = (run.clone(), link.clone());
+            tokio::spawn(async move {
+                let mut given = run.parts.sessions.give(key, TURN).await;
+                if given == Given::Unknown {
+                    given = fetch(&run, key, Some(side)).await.0;
+                }
+                // It may have come here by itself meanwhile.
+                if given == Given::Unknown {
+                    given = run.parts.sessions.give(key, TURN).await;
+                }
+                if let Err(undelivered) = link.post.send(Some(Message::Give(ticket, given)))
+                    && let Some(Message::Give(_, Given::Session(state))) = undelivered.0
+                {
+                    bring(&run, &state);
+                }
+            });
+        }
+        Message::Give(ticket, given) => {
+            let asked = lock(&link.asked).remove(&ticket);
+            let unheard = match asked {
+                Some(asked) => asked.send(given).err(),
+                None => Some(given),
+            };
+            // Who has asked for it does not wait any more: it is here all the same.
+            if let Some(Given::Session(state)) = unheard {
+                let places = link.places_of(state.key).or_else(|| Places::take(run, &state));
+                bring_to(run, &state, places);
+            }
+        }
+        Message::Data(clients) => {
+            let (generation, now) = (run.generation(), Instant::now());
+            for (upstream, ip) in clients {
+                let client = generation.upstreams.get(&upstream).and_then(|upstream| upstream.client(ip));
+                client.into_iter().for_each(|client| client.data_moved(now));
+            }
+        }
+    }
+}
+
+/// The other process has ended.
+fn is_over(run: &Arc<Run>, link: &Arc<Link>, side: Side) {
+    let at = run.links.at(side);
+    if at.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+        at.store(None);
+        run.links.listen(run);
+    }
+    let Held { sessions, controls } = std::mem::take(&mut *lock(&link.held));
+    // It ended with sessions that it did not give: those that need no connection of its go on here.
+    for (state, places) in sessions.into_values().filter(|(state, _)| state.open && !state.client_keeps) {
+        bring_to(run, &state, Some(places));
+    }
+    tracing::info!(
+        control_connections = controls.len(),
+        "{}",
+        match side {
+            Side::Older => "The process before this one has ended.",
+            Side::Newer => "The process that took over has ended.",
+        }
+    );
+}
+
+/// Gives away the sessions that nothing holds here, for as long as somebody takes them.
+pub(super) async fn give_idle(run: Weak<Run>, link: Arc<Link>) {
+    loop {
+        let Some(run) = run.upgrade().filter(|_| !link.over.is_cancelled()) else { return };
+        give(&run, &link);
+        drop(run);
+        sleep(GIVE).await;
+    }
+}
+
+pub(super) fn give(run: &Run, link: &Link) {
+    let sessions = run.parts.sessions.give_idle();
+    if sessions.is_empty() {
+        return;
+    }
+    if let Err(undelivered) = link.post.send(Some(Message::Moved(sessions)))
+        && let Some(Message::Moved(sessions)) = undelivered.0
+    {
+        sessions.iter().for_each(|state| bring(run, state));
+    }
+}
+
+/// Tells whose data moves, of those whose control connections the other process has.
+pub(super) async fn tell_data(run: Weak<Run>, link: Arc<Link>) {
+    loop {
+        sleep(MOVED).await;
+        let Some(run) = run.upgrade().filter(|_| !link.over.is_cancelled()) else { return };
+        let recently = Instant::now().checked_sub(MOVED);
+        let mut clients: Vec<_> = {
+            let held = lock(&link.held);
+            let all = held.controls.iter().map(|((upstream, _), control)| (upstream, control.ip(), control.client()));
+            let moved = all.filter(|(_, _, client)| recently.is_none_or(|then| client.last_data() >= then));
+            moved.map(|(upstream, ip, _)| (upstream.clone(), ip)).collect()
+        };
+        clients.sort();
+        clients.dedup();
+        drop(run);
+        if !clients.is_empty() {
+            link.tell(Message::Data(clients));
+        }
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

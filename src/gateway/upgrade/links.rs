@@ -1,0 +1,126 @@
+//! The processes that this one talks to: the one before it, and the one that took over.
+
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwapOption;
+use tokio::time::timeout;
+
+use super::{
+    bring::bring_given,
+    link::{Held, Link, Message, PATIENCE, Queue, Side, fetch, give, give_idle, lock, read, write},
+};
+use crate::{
+    fallback::{self, SessionId},
+    gateway::running::Run,
+    net::passage::Passage,
+    shared::Key,
+    telemetry::Outcome,
+};
+
+/// The processes that this one talks to.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Links {
+    older: ArcSwapOption<Link>,
+    newer: ArcSwapOption<Link>,
+    /// What is to be told to the newer process, until the passage there is free for it.
+    queue: Mutex<Option<Queue>>,
+}
+
+impl Links {
+    /// Sessions that the older process carries.
+    pub(in crate::gateway) fn sessions_held(&self) -> usize {
+        self.older.load().as_ref().map_or(0, |link| lock(&link.held).sessions.len())
+    }
+
+    /// From now on what happens here is kept for the process that takes over.
+    pub(super) fn begin_newer(&self, run: &Arc<Run>) {
+        let (link, queue) = Link::new(Held::default());
+        self.newer.store(Some(link.clone()));
+        *lock(&self.queue) = Some(queue);
+        for upstream in run.generation().upstreams.values() {
+            let (link, name) = (link.clone(), upstream.name().to_owned());
+            let hook = move |news| link.tell(Message::Control(name.clone(), news));
+            upstream.watch_controls(Some(Box::new(hook)));
+        }
+        self.listen(run);
+    }
+
+    /// Nobody takes over.
+    pub(super) fn forget_newer(&self, run: &Arc<Run>) {
+        run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));
+        self.newer.store(None);
+        *lock(&self.queue) = None;
+        self.listen(run);
+    }
+
+    /// Begins to talk to the process that has taken over.
+    pub(in crate::gateway) fn connect_newer(&self, run: &Arc<Run>, passage: Passage) -> std::io::Result<()> {
+        let (news, post) = passage.split()?;
+        if let Some((link, queue)) = self.newer.load_full().zip(lock(&self.queue).take()) {
+            tokio::spawn(write(queue, post, link.written.clone()));
+            tokio::spawn(read(Arc::downgrade(run), link.clone(), Side::Newer, news));
+            tokio::spawn(give_idle(Arc::downgrade(run), link));
+        }
+        Ok(())
+    }
+
+    /// From now on what is not known here is asked of the process before, which goes on holding so much. It hears of it
+    /// once the passage there is free.
+    pub(super) fn begin_older(&self, run: &Arc<Run>, held: Held) -> (Arc<Link>, Queue) {
+        let (link, queue) = Link::new(held);
+        self.older.store(Some(link.clone()));
+        self.listen(run);
+        (link, queue)
+    }
+
+    /// A session is over.
+    pub(in crate::gateway) fn ended(&self, key: Key, outcome: Outcome) {
+        for link in [&self.older, &self.newer] {
+            if let Some(link) = &*link.load() {
+                link.tell(Message::Ended(key, outcome));
+            }
+        }
+    }
+
+    /// Waits until the older process has ended.
+    pub(in crate::gateway) async fn older_is_over(&self) {
+        if let Some(link) = self.older.load_full() {
+            link.over.cancelled().await;
+        }
+    }
+
+    /// Gives everything that is left to the process that took over, and waits until it has it.
+    pub(in crate::gateway) async fn finish_newer(&self, run: &Run) {
+        let Some(link) = self.newer.load_full() else { return };
+        give(run, &link);
+        self.newer.store(None);
+        run.parts.sessions.ask_elsewhere(None);
+        run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));
+        link.end();
+        // It is the system's then, and arrives even when this process has ended.
+        let _ = timeout(PATIENCE, link.written.cancelled()).await;
+    }
+
+    /// Has sessions asked for elsewhere as long as there is an elsewhere.
+    pub(super) fn listen(&self, run: &Arc<Run>) {
+        let alone = self.older.load().is_none() && self.newer.load().is_none();
+        let weak = Arc::downgrade(run);
+        let fetch: fallback::Fetch = Box::new(move |id: SessionId| {
+            let weak = weak.clone();
+            Box::pin(async move {
+                let Some(run) = weak.upgrade() else { return };
+                let key = Key(id.to_bytes());
+                let (given, places) = fetch(&run, key, None).await;
+                bring_given(&run, &given, key, places);
+            })
+        });
+        run.parts.sessions.ask_elsewhere((!alone).then_some(fetch));
+    }
+
+    pub(super) fn at(&self, side: Side) -> &ArcSwapOption<Link> {
+        match side {
+            Side::Older => &self.older,
+            Side::Newer => &self.newer,
+        }
+    }
+}
