@@ -69,7 +69,7 @@ impl DataSockets {
             }
         }
         let bound = bound.ok_or(io::ErrorKind::InvalidInput)?;
-        let threads = opened.into_iter().map(|(poller, sockets)| (poller, sockets.into())).collect();
+        let threads: Vec<_> = opened.into_iter().map(|(poller, sockets)| (poller, sockets.into())).collect();
         warn_of_small(&config.name, buffers, &threads);
         Ok(DataSockets { bound, buffers, threads, flows: Vec::new() })
     }
@@ -98,7 +98,7 @@ impl DataSockets {
 }
 
 /// A burst that the kernel has no room for is lost, and nobody but the kernel knows.
-fn warn_of_small(listener: &str, wanted: Buffers, opened: &Vec<Listening>) {
+fn warn_of_small(listener: &str, wanted: Buffers, opened: &[Listening]) {
     let first = opened.first().and_then(|(_, sockets)| sockets.first());
     let Some(Ok(got)) = first.map(UdpSocket::buffers) else { return };
     if got.receive < wanted.receive || got.send < wanted.send {
