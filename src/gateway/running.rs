@@ -1,5 +1,7 @@
 //! What runs: the config that holds, its doors, and how both change.
 
+mod ending;
+
 use std::{
     io,
     net::SocketAddr,
@@ -9,7 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
@@ -23,16 +25,13 @@ use super::{
     listeners::Listeners,
     parts::Parts,
     socket::Offered,
-    upgrade::{self, Links, Program, UpgradeError},
+    upgrade::{Links, Program},
 };
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
     fallback,
     telemetry::{chain, logging::LevelHandle},
 };
-
-/// How often a drain tells how much is left.
-const PROGRESS: Duration = Duration::from_secs(10);
 
 /// A gateway that runs, for all who look at it or change it.
 #[derive(Debug)]
@@ -259,108 +258,6 @@ impl Run {
         if let Some(level) = &self.level {
             level.set(config.log.level);
         }
-    }
-
-    /// Has a process of the installed program take over; its number. What began here is then carried to its end.
-    pub(super) async fn upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
-        let result = self.try_upgrade().await;
-        match &result {
-            Ok(process) => tracing::info!(process, "Another process has taken over."),
-            Err(error) => {
-                tracing::error!(error = chain(error), "No other process has taken over; nothing has changed.")
-            }
-        }
-        result
-    }
-
-    async fn try_upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
-        let _one = self.changing.lock().await;
-        if self.is_draining() {
-            return Err(UpgradeError::Draining);
-        }
-        let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
-        let (mut child, mut passage) = program.start()?;
-        let run = self.clone();
-        let given = tokio::task::spawn_blocking(move || upgrade::give(&run, &mut passage).map(|()| passage)).await;
-        let passage = match given.unwrap_or_else(|error| Err(UpgradeError::Lost(io::Error::other(error)))) {
-            Ok(passage) => passage,
-            Err(error) => {
-                // It may still be at work, and must not serve beside this one.
-                let _ = child.kill().await;
-                return Err(error);
-            }
-        };
-        self.draining.store(true, Ordering::Relaxed);
-        self.links.connect_newer(self, passage)?;
-        self.succeeded.cancel();
-        let process = child.id().unwrap_or_default();
-        tokio::spawn(async move { child.wait().await });
-        Ok(process)
-    }
-
-    /// Carries what began here to its end, after another process has taken over.
-    pub(super) async fn leave(&self, hurry: CancellationToken) {
-        let deadline = tokio::time::Instant::now() + self.config().timeouts.drain;
-        let listeners = std::mem::take(&mut *self.listeners());
-        let over = async {
-            listeners.close(deadline, &hurry, &self.parts.cut).await;
-            self.links.older_is_over().await;
-        };
-        tokio::select! {
-            () = over => {}
-            () = self.tell_progress() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-        }
-        self.links.finish_newer(self).await;
-        self.parts.sessions.finish_all();
-    }
-
-    /// Tells now and then how much is left to be drained.
-    async fn tell_progress(&self) {
-        loop {
-            tokio::time::sleep(PROGRESS).await;
-            let (sessions, open) = (self.parts.sessions.count(), self.parts.live.transfers().len());
-            tracing::info!(sessions, open, "Draining.");
-        }
-    }
-
-    pub(super) async fn drain(&self, hurry: CancellationToken) {
-        let timeouts = self.config().timeouts.clone();
-        self.draining.store(true, Ordering::Relaxed);
-        tokio::select! {
-            () = tokio::time::sleep(timeouts.pre_drain) => {}
-            () = hurry.cancelled() => {}
-        }
-        let mut listeners = {
-            let _one = self.changing.lock().await;
-            std::mem::take(&mut *self.listeners())
-        };
-        listeners.drain();
-        let deadline = tokio::time::Instant::now() + timeouts.drain;
-        let mut told = Instant::now();
-        loop {
-            let left = self.parts.sessions.count() + self.links.sessions_held();
-            // Through a forward proxy a session is known only by its requests, which follow one another.
-            if left == 0 && self.parts.forward.recents.are_quiet(Instant::now()) {
-                break;
-            }
-            if told.elapsed() >= PROGRESS {
-                told = Instant::now();
-                tracing::info!(sessions = left, "Draining.");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
-                () = tokio::time::sleep_until(deadline) => break,
-                () = hurry.cancelled() => break,
-            }
-        }
-        listeners.close(deadline, &hurry, &self.parts.cut).await;
-        tokio::select! {
-            () = self.links.older_is_over() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = hurry.cancelled() => {}
-        }
-        self.parts.sessions.finish_all();
     }
 
     pub(super) fn listeners(&self) -> MutexGuard<'_, Listeners> {

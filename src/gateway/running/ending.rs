@@ -1,0 +1,141 @@
+//! How a gateway ends: by a drain, or because another process has taken over.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::Run;
+use crate::{
+    gateway::upgrade::{self, UpgradeError},
+    telemetry::{Kind, chain},
+};
+
+/// How often a drain tells how much is left.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// How often it is looked whether all sessions are over.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Run {
+    /// Ends it: nothing is ready from now on, after `pre_drain` nothing new is taken, and after `drain` at most, or at once
+    /// on `hurry`, what is left is cut.
+    pub(in crate::gateway) async fn drain(&self, hurry: CancellationToken) {
+        let timeouts = self.config().timeouts.clone();
+        self.draining.store(true, Ordering::Relaxed);
+        tokio::select! {
+            () = time::sleep(timeouts.pre_drain) => {}
+            () = hurry.cancelled() => {}
+        }
+        let mut listeners = {
+            let _one = self.changing.lock().await;
+            std::mem::take(&mut *self.listeners())
+        };
+        listeners.drain();
+        let deadline = time::Instant::now() + timeouts.drain;
+        let over = async {
+            self.sessions_are_over(deadline, &hurry).await;
+            listeners.close(deadline, &hurry, &self.parts.cut).await;
+            self.older_is_over(deadline, &hurry).await;
+        };
+        tokio::select! {
+            () = over => {}
+            () = self.tell_progress(deadline) => {}
+        }
+        self.links.finish_newer(self).await;
+        self.parts.sessions.finish_all();
+    }
+
+    /// Has a process of the installed program take over; its number. What began here is then carried to its end.
+    pub(in crate::gateway) async fn upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
+        let result = self.try_upgrade().await;
+        match &result {
+            Ok(process) => tracing::info!(process, "Another process has taken over."),
+            Err(error) => {
+                tracing::error!(error = chain(error), "No other process has taken over; nothing has changed.");
+            }
+        }
+        result
+    }
+
+    async fn try_upgrade(self: &Arc<Self>) -> Result<u32, UpgradeError> {
+        let _one = self.changing.lock().await;
+        if self.is_draining() {
+            return Err(UpgradeError::Draining);
+        }
+        let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
+        let (mut child, mut passage) = program.start()?;
+        let run = self.clone();
+        let given = tokio::task::spawn_blocking(move || upgrade::give(&run, &mut passage).map(|()| passage)).await;
+        let passage = match given.unwrap_or_else(|error| Err(UpgradeError::Lost(io::Error::other(error)))) {
+            Ok(passage) => passage,
+            Err(error) => {
+                // It may still be at work, and must not serve beside this one.
+                let _ = child.kill().await;
+                return Err(error);
+            }
+        };
+        self.draining.store(true, Ordering::Relaxed);
+        self.links.connect_newer(self, passage)?;
+        self.succeeded.cancel();
+        let process = child.id().unwrap_or_default();
+        tokio::spawn(async move { child.wait().await });
+        Ok(process)
+    }
+
+    /// Carries what began here to its end, after another process has taken over.
+    pub(in crate::gateway) async fn leave(&self, hurry: CancellationToken) {
+        let deadline = time::Instant::now() + self.config().timeouts.drain;
+        let listeners = std::mem::take(&mut *self.listeners());
+        let over = async {
+            listeners.close(deadline, &hurry, &self.parts.cut).await;
+            self.older_is_over(deadline, &hurry).await;
+        };
+        tokio::select! {
+            () = over => {}
+            () = self.tell_progress(deadline) => {}
+        }
+        self.links.finish_newer(self).await;
+        self.parts.sessions.finish_all();
+    }
+
+    async fn sessions_are_over(&self, deadline: time::Instant, hurry: &CancellationToken) {
+        // Through a forward proxy a session is known only by its requests, which follow one another.
+        let goes_on = || {
+            let sessions = self.parts.sessions.count() + self.links.sessions_held();
+            sessions > 0 || !self.parts.forward.recents.are_quiet(Instant::now())
+        };
+        while goes_on() {
+            tokio::select! {
+                () = time::sleep(LOOK) => {}
+                () = time::sleep_until(deadline) => return,
+                () = hurry.cancelled() => return,
+            }
+        }
+    }
+
+    async fn older_is_over(&self, deadline: time::Instant, hurry: &CancellationToken) {
+        tokio::select! {
+            () = self.links.older_is_over() => {}
+            () = time::sleep_until(deadline) => {}
+            () = hurry.cancelled() => {}
+        }
+    }
+
+    /// Tells now and then how much is left to be drained, and how long that may take.
+    async fn tell_progress(&self, deadline: time::Instant) {
+        loop {
+            time::sleep(PROGRESS).await;
+            let open = self.parts.live.transfers();
+            let count = |kind| open.iter().filter(|transfer| transfer.about().kind == kind).count();
+            let (sessions, control_connections, flows) =
+                (count(Kind::Session), count(Kind::Control), count(Kind::Flow));
+            let (tunnels, requests) = (count(Kind::Tunnel), count(Kind::Request));
+            let seconds_left = deadline.saturating_duration_since(time::Instant::now()).as_secs();
+            tracing::info!(sessions, control_connections, flows, tunnels, requests, seconds_left, "Draining.");
+        }
+    }
+}
