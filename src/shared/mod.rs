@@ -3,6 +3,8 @@
 //!
 //! Plain data in the words of the rules; nothing here decides anything.
 
+pub mod file;
+
 use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
