@@ -1,5 +1,6 @@
 //! Sockets, TLS and the HTTP/1 airlock: what every door stands on. Knows no session and no node.
 
+pub mod activation;
 pub mod dial;
 pub mod dns;
 pub mod entrance;
