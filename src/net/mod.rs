@@ -8,6 +8,7 @@ pub mod files;
 pub mod forwarded;
 pub mod http1;
 pub mod interfaces;
+pub mod notify;
 pub mod proxy_protocol;
 pub mod splice;
 pub mod ssh;
