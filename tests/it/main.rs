@@ -46,6 +46,7 @@ mod records;
 mod resume;
 mod routing;
 mod secrets;
+mod service;
 mod sight;
 mod silence;
 mod simulation;
