@@ -29,7 +29,7 @@
 //! `upstream` and `limit` do not know each other; of the rules only `tunnel` knows another, for its bytes go by the caps of `limit`. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls and the name resolver in `net` (and rustls in the guest house,
 //! which is a peer and stands for itself), prometheus and
-//! opentelemetry in `telemetry`, governor in `limit`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
+//! opentelemetry in `telemetry`, governor in `limit`, redb in `shared`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
 //! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
 //! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.

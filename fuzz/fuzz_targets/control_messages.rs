@@ -27,7 +27,8 @@ fn next(data: &mut &[u8], expected: &mut Told) -> Option<Vec<u8>> {
     let number = i32::from_ne_bytes(*content.first_chunk()?);
     Some(match kind % 6 {
         0 => {
-            expected.to = Some(Ipv4Addr::from(*content[4..].first_chunk::<4>()?).into());
+            let place = if content[4..8] == [0; 4] { 8 } else { 4 };
+            expected.to = Some(Ipv4Addr::from(*content[place..].first_chunk::<4>()?).into());
             message(libc::IPPROTO_IP, libc::IP_PKTINFO, &content[..12])
         }
         1 => {

@@ -9,7 +9,11 @@ use super::{FAILED, OK, USAGE, complain};
 use crate::{
     config::Config,
     gateway::{Gateway, Predecessor, Program, Start, StartError},
-    net::files,
+    net::{
+        activation::{self, Inherited},
+        files,
+        notify::Notifier,
+    },
     telemetry::{
         chain,
         logging::{self, LevelHandle},
@@ -17,6 +21,14 @@ use crate::{
 };
 
 pub(super) fn run(path: &Path) -> u8 {
+    // First of all, while there is one thread.
+    let inherited = match activation::take() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            complain(&error);
+            return FAILED;
+        }
+    };
     let predecessor = match Predecessor::find() {
         Ok(predecessor) => predecessor,
         Err(error) => {
@@ -46,10 +58,15 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
-    runtime.block_on(serve(path, config, level, predecessor))
+    runtime.block_on(serve(path, config, level, (predecessor, inherited)))
 }
 
-async fn serve(path: &Path, config: Config, level: LevelHandle, predecessor: Option<Predecessor>) -> u8 {
+async fn serve(
+    path: &Path,
+    config: Config,
+    level: LevelHandle,
+    (predecessor, inherited): (Option<Predecessor>, Inherited),
+) -> u8 {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -59,7 +76,11 @@ async fn serve(path: &Path, config: Config, level: LevelHandle, predecessor: Opt
     };
     let before = predecessor.as_ref().and_then(|before| before.share().ok());
     let file = Some(path.to_owned());
-    let start = Start { file, level: Some(level), program: program(), predecessor };
+    let notifier = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!(%error, "The service manager cannot be told how it goes.");
+        Notifier::default()
+    });
+    let start = Start { file, level: Some(level), program: program(), predecessor, inherited, notifier };
     let gateway = match Gateway::start_with(config, start).await {
         Ok(gateway) => gateway,
         Err(error) => {

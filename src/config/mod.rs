@@ -25,6 +25,7 @@ mod relay;
 mod resolver;
 mod schema;
 mod shape;
+mod state;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use ports::PortRange;
 pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, TimeoutsConfig};
 pub use relay::Gate;
 pub use resolver::ResolverConfig;
+pub use state::StateConfig;
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 pub use upstream::{
     AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, NodePort, PortsConfig,
@@ -90,6 +92,10 @@ pub struct Config {
     /// How forward proxies find the addresses of names.
     #[serde(default)]
     pub resolver: ResolverConfig,
+    /// Where sessions and pins are kept: `memory`, or a file, with which a gateway that comes after a crash or a restart goes on with them; default `memory`.
+    #[serde(default)]
+    #[schemars(schema_with = "StateConfig::schema")]
+    pub state: StateConfig,
     /// Where the line about each session goes.
     #[serde(default)]
     pub access_log: AccessLogConfig,
@@ -149,6 +155,7 @@ impl Config {
         for policy in &mut self.policies {
             policy.resolve(base);
         }
+        self.state.resolve(base);
         self.access_log.resolve(base);
         self.admin.resolve(base);
     }

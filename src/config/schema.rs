@@ -61,6 +61,12 @@ impl<'a> Alternatives<'a> {
         self.branches.iter().copied().find(|branch| types(branch).any(|name| name == kind))
     }
 
+    /// The one key that a mapping must have, where it must have one and no more.
+    pub(super) fn only_key(&self) -> Option<&'a str> {
+        let required = self.branches.iter().find_map(|branch| branch.get("required").and_then(Value::as_array));
+        required.filter(|keys| keys.len() == 1)?.first()?.as_str()
+    }
+
     /// What is accepted, for `expected ...`.
     pub(super) fn describe(&self) -> String {
         let words: Vec<&str> = self.words().collect();

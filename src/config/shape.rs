@@ -172,7 +172,8 @@ fn hint(expected: &Alternatives<'_>, found: &Value) -> Option<String> {
         Value::String(text) if expected.wants("integer") && text.parse::<u64>().is_ok() => {
             Some(format!("write {text} without quotes"))
         }
-        Value::String(text) => did_you_mean(text, expected.words()),
+        Value::String(text) => did_you_mean(text, expected.words())
+            .or_else(|| expected.only_key().map(|key| format!("write {{ {key}: {text:?} }} if that is meant"))),
         Value::Object(_) if expected.wants("array") => Some("begin each entry of the list with \"- \"".to_owned()),
         _ => None,
     }

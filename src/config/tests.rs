@@ -66,6 +66,7 @@ fn the_defaults_are_these() {
     assert_eq!(config.timeouts.session_idle, Duration::from_secs(1800));
     assert_eq!(config.timeouts.drain, Duration::from_secs(86_400));
     assert_eq!(config.admin.address, Some("127.0.0.1:9180".parse().unwrap()));
+    assert_eq!(config.state, StateConfig::Memory);
     assert_eq!(config.listeners[0].persistence(), PersistentConnection::Force);
     assert_eq!(config.listeners[0].tls.as_ref().unwrap().min_version, TlsVersion::V1_2);
     let listener = &config.listeners[0];
@@ -108,6 +109,7 @@ fn a_configuration_survives_being_written_and_read() {
 fn file_names_start_from_the_folder_of_the_configuration() {
     let mut tree = minimal_tree();
     tree["access_log"] = json!({ "path": "access.log" });
+    tree["state"] = json!({ "file": "fallgate.state" });
     tree["listeners"][0]["tls"]["key_file"] = json!("/run/keys/tls.key");
     tree["upstreams"][0]["scheme"] = json!("https");
     tree["upstreams"][0]["tls"] = json!({ "ca_file": "nodes.pem" });
@@ -119,6 +121,7 @@ fn file_names_start_from_the_folder_of_the_configuration() {
     let authorities = config.upstreams[0].tls.as_ref().unwrap().ca_file.as_deref();
     assert_eq!(authorities, Some(Path::new("/etc/fallgate/nodes.pem")));
     assert_eq!(config.access_log.path, "/etc/fallgate/access.log");
+    assert_eq!(config.state, StateConfig::File("/etc/fallgate/fallgate.state".into()));
 }
 
 #[test]

@@ -7,13 +7,14 @@ mod protocol;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problem;
 use super::shape::item_path;
 use super::suggest::did_you_mean;
 use super::units::format_duration;
-use super::{ClientAuth, Config, ListenerConfig, Protocol, ProxyProtocol, Scheme, TlsConfig, TokenLevel};
+use super::{ClientAuth, Config, ListenerConfig, Protocol, ProxyProtocol, Scheme, StateConfig, TlsConfig, TokenLevel};
 
 /// The longest silence towards a client; its patience is 20s, and half of that is for the way.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
@@ -31,6 +32,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     upstreams(config, &mut problems);
     policy::policies(config, &mut problems);
     limits::global(config, &mut problems);
+    state(config, &mut problems);
     if config.log.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
         problems.push(
             Problem::new("log.otlp_endpoint", "this build sends no spans")
@@ -38,6 +40,21 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
         );
     }
     problems
+}
+
+/// A file that is written anew all the time is nothing else.
+fn state(config: &Config, problems: &mut Vec<Problem>) {
+    let StateConfig::File(file) = &config.state else { return };
+    let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let certificates = tls.flat_map(|tls| tls.certificates()).flat_map(|pair| [pair.cert_file, pair.key_file]);
+    let users = config.policies.iter().filter_map(|policy| policy.auth.users_file.clone());
+    let log = std::iter::once(PathBuf::from(&config.access_log.path));
+    if certificates.chain(users).chain(log).chain(config.admin.token_file.clone()).any(|other| other == *file) {
+        problems.push(
+            Problem::new("state.file", format!("{} is named as another file too", file.display()))
+                .hint("give the state a file of its own".to_owned()),
+        );
+    }
 }
 
 /// What the admin door goes by in metrics and on its page.

@@ -10,6 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -64,6 +65,14 @@ pub enum StartError {
     /// Spans cannot be sent.
     #[error("log.otlp_endpoint: {0}")]
     Spans(#[from] SpansError),
+    /// The file of sessions and pins cannot be used.
+    #[error("state.file: cannot open {path}: {source}")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The process that was to be taken over from cannot be; it goes on.
     #[error("cannot take over from the process before: {0}")]
     TakeOver(#[source] io::Error),

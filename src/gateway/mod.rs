@@ -8,6 +8,7 @@ mod accepting;
 mod door;
 mod forgotten;
 mod generation;
+mod kept;
 mod listeners;
 mod operated;
 mod overview;
@@ -27,13 +28,14 @@ use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    forgotten::Forgotten, generation::Generation, listeners::Listeners, parts::Parts, running::Run, socket::Offered,
-    upgrade::Greeted,
+    forgotten::Forgotten, generation::Generation, kept::Kept, listeners::Listeners, parts::Parts, running::Run,
+    socket::Offered,
 };
 use crate::{
     admin,
     config::{Config, ConfigError},
     fallback,
+    net::{activation::Inherited, notify::Notifier},
     telemetry::{AccessLog, logging::LevelHandle},
 };
 
@@ -65,6 +67,10 @@ pub struct Start {
     pub program: Option<Program>,
     /// The process to take over from.
     pub predecessor: Option<Predecessor>,
+    /// Sockets that were open before this process was.
+    pub inherited: Inherited,
+    /// Whom to tell how it goes.
+    pub notifier: Notifier,
 }
 
 /// Why a config file was not applied to a running gateway.
@@ -103,20 +109,31 @@ impl Gateway {
         let parts = Arc::new(Parts::new(&config, greeted.as_ref().map(|before| before.label_key))?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
         let mut listeners = Listeners::default();
-        let (mut nothing, mut greeted) = (Offered::default(), greeted);
-        let offered = greeted.as_mut().map_or(&mut nothing, |before| &mut before.offered);
+        let (mut inherited, mut greeted) = (Offered::inherited(start.inherited), greeted);
+        let offered = greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered);
         let mut prepared = listeners.prepare(&generation, offered)?;
-        let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), start.level);
+        // The process before has the file as long as it serves.
+        let (kept, saved) = match &greeted {
+            None => wait(|| Kept::open(&generation.config))?,
+            Some(_) => <_>::default(),
+        };
+        let told = (start.level, start.notifier);
+        let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), told, kept);
         run.watch_sessions();
-        let admin = open_admin(&run, greeted.as_mut())?;
+        run.keep_pins(generation.upstreams.values());
+        let admin = open_admin(&run, greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered))?;
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
         parts.set_own(prepared.own(&listeners), run.admin());
         let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();
         let brought = brought.map_err(StartError::TakeOver)?;
+        run.go_on_with(&saved);
         prepared.commit(&mut listeners, &parts);
         run.begin(listeners);
-        brought.map_or(Ok(()), |brought| wait(|| brought.taken(&run))).map_err(StartError::TakeOver)?;
+        if let Some(brought) = brought {
+            wait(|| brought.taken(&run)).map_err(StartError::TakeOver)?;
+            run.inherit_file();
+        }
         let admin = admin.map(|socket| admin::start(socket, parts.metrics.clone(), parts.live.clone(), run.clone()));
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
@@ -209,7 +226,9 @@ impl Gateway {
         drop(self.admin);
         self.run.close_admin();
         let log = self.run.parts.access_log.clone();
+        let run = self.run.clone();
         let last = move || {
+            run.kept.close();
             log.flush();
             log.spans().finish();
         };
@@ -218,15 +237,10 @@ impl Gateway {
 }
 
 /// The socket of the admin door, if there is to be one.
-fn open_admin(run: &Run, before: Option<&mut Greeted>) -> Result<Option<TcpListener>, StartError> {
+fn open_admin(run: &Run, offered: &mut Offered) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = run.config().admin.address else { return Ok(None) };
     let failed = |source| StartError::Bind { listener: "admin".into(), address: address.into(), source };
-    let handed = before.and_then(|before| before.admin.take_if(|(there, _)| *there == address || address.port() == 0));
-    let socket = match handed {
-        Some((_, socket)) => TcpListener::from_std(socket),
-        None => admin::listen(address),
-    };
-    let socket = socket.map_err(failed)?;
+    let socket = offered.take_admin(address).unwrap_or_else(|| admin::listen(address)).map_err(failed)?;
     run.set_admin(&socket).map_err(failed)?;
     Ok(Some(socket))
 }

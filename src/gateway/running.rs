@@ -22,6 +22,7 @@ use super::{
     ReloadError, StartError,
     forgotten::Forgotten,
     generation::Generation,
+    kept::Kept,
     listeners::Listeners,
     parts::Parts,
     socket::Offered,
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
     fallback,
+    net::notify::Notifier,
     telemetry::{chain, logging::LevelHandle},
 };
 
@@ -58,6 +60,8 @@ pub(super) struct Run {
     admin: OnceLock<SocketAddr>,
     admin_socket: Mutex<Option<OwnedFd>>,
     level: Option<LevelHandle>,
+    pub(super) kept: Kept,
+    notifier: Notifier,
     number: AtomicI64,
     last_reload: Mutex<(bool, SystemTime)>,
     draining: AtomicBool,
@@ -68,7 +72,8 @@ impl Run {
         (file, program): (Option<PathBuf>, Option<Program>),
         parts: Arc<Parts>,
         generation: Arc<Generation>,
-        level: Option<LevelHandle>,
+        (level, notifier): (Option<LevelHandle>, Notifier),
+        kept: Kept,
     ) -> Arc<Run> {
         let now = SystemTime::now();
         Arc::new_cyclic(|me| Run {
@@ -88,21 +93,30 @@ impl Run {
             admin: OnceLock::new(),
             admin_socket: Mutex::default(),
             level,
+            kept,
+            notifier,
             number: AtomicI64::new(1),
             last_reload: Mutex::new((true, now)),
             draining: AtomicBool::new(false),
         })
     }
 
-    /// From now on the processes that this one talks to hear of the ends of sessions.
+    /// From now on what becomes of sessions is kept, and the processes that this one talks to hear of it.
     pub(super) fn watch_sessions(&self) {
         let me = self.me.clone();
         let watch = move |news: fallback::News<'_>| {
-            if let (fallback::News::Ended(key, outcome), Some(run)) = (news, me.upgrade()) {
-                run.links.ended(key, outcome);
+            let Some(run) = me.upgrade() else { return };
+            match news {
+                fallback::News::Opened(session) => run.kept.opened(session),
+                fallback::News::Ended(key, outcome) => {
+                    run.kept.ended(key);
+                    run.links.ended(key, outcome);
+                }
             }
         };
         self.parts.sessions.watch(Some(Box::new(watch)));
+        let me = self.me.clone();
+        self.parts.metrics.read_kept(move || me.upgrade()?.kept.state());
     }
 
     /// The admin door has this socket.
@@ -130,6 +144,7 @@ impl Run {
 
     /// The listeners are open.
     pub(super) fn begin(&self, listeners: Listeners) {
+        self.notifier.ready();
         self.bound.store(Arc::new(listeners.addresses()));
         *self.listeners() = listeners;
         self.parts.metrics.config_generation.set(1);
@@ -166,7 +181,9 @@ impl Run {
 
     /// Applies what the file holds now, and logs what came of it.
     pub(super) async fn reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+        self.notifier.reloading();
         let result = self.try_reload_file().await;
+        self.notifier.ready();
         match &result {
             Ok(kept) if kept.is_empty() => tracing::info!("The new config is applied."),
             Ok(kept) => tracing::warn!(
@@ -223,6 +240,7 @@ impl Run {
             (old.admin.address != new.admin.address).then_some("admin.address"),
             (old.access_log != new.access_log).then_some("access_log"),
             (old.log.otlp_endpoint != new.log.otlp_endpoint).then_some("log.otlp_endpoint"),
+            (old.state != new.state).then_some("state"),
             sockets_differ(old, new).then_some("workers, receive_buffer"),
         ];
         self.parts.set_own(prepared.own(&listeners), self.admin());
@@ -230,6 +248,7 @@ impl Run {
         self.bound.store(Arc::new(listeners.addresses()));
         generation.take_over();
         self.parts.apply(new, &generation.upstreams);
+        self.keep_pins(generation.upstreams.values());
         self.set_level(new);
         self.config.store(Arc::new(new.clone()));
         self.generation.store(generation);

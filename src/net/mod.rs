@@ -1,5 +1,6 @@
 //! Sockets, TLS and the HTTP/1 airlock: what every door stands on. Knows no session and no node.
 
+pub mod activation;
 pub mod dial;
 pub mod dns;
 pub mod entrance;
@@ -7,6 +8,7 @@ pub mod files;
 pub mod forwarded;
 pub mod http1;
 pub mod interfaces;
+pub mod notify;
 pub mod passage;
 pub mod proxy_protocol;
 pub mod splice;

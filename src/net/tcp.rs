@@ -43,6 +43,19 @@ pub fn listen_patiently(address: SocketAddr, kept: usize, patience: Duration) ->
     TcpListener::from_std(socket.into())
 }
 
+/// Takes a listening socket that another process has opened, such as the one that a service manager keeps; from then on
+/// it is as one of [`listen`]. Clients that wait in it to be accepted are not lost.
+///
+/// Fails where the socket cannot listen.
+pub fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = Socket::from(listener);
+    socket.set_nonblocking(true)?;
+    tune_accepted(&socket);
+    // Again, for the backlog may be another.
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -50,11 +63,15 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() && address.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
-    // Accepted sockets inherit these. Each only tunes; a system that refuses one still serves.
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&keepalive());
+    tune_accepted(&socket);
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Accepted sockets inherit these. Each only tunes; a system that refuses one still serves.
+fn tune_accepted(socket: &Socket) {
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive());
 }
 
 /// Tunes a connection that was opened from here, as those that are accepted are tuned: small pieces do not wait, and the
@@ -185,5 +202,60 @@ impl AsyncWrite for Conn {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What accepted connections have.
+    async fn about(listener: TcpListener) -> (bool, bool, Duration) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        drop(client);
+        let socket = SockRef::from(&accepted);
+        (socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_another_becomes_as_one_of_ours() {
+        let ours = about(listen("127.0.0.1:0".parse().unwrap()).unwrap()).await;
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(about(adopt(other).unwrap()).await, ours);
+        assert!(ours.0 && ours.1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_at_a_listener_is_served_by_whom_it_is_handed_to() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut waiting = TcpStream::connect(other.local_addr().unwrap()).await.unwrap();
+        waiting.write_all(b"hello").await.unwrap();
+        let (mut accepted, _) = adopt(other).unwrap().accept().await.unwrap();
+        let mut read = [0; 5];
+        accepted.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"hello");
+    }
+
+    #[tokio::test]
+    async fn more_may_wait_at_a_listener_than_its_opener_let() {
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        other.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        other.listen(1).unwrap();
+        let listener = adopt(other.into()).unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..20 {
+            let connecting = TcpStream::connect(listener.local_addr().unwrap());
+            waiting.push(tokio::time::timeout(Duration::from_millis(900), connecting).await.unwrap().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_not_taken_for_a_listener() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(adopt(std::os::fd::OwnedFd::from(stream).into()).is_err());
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Plain data in the words of the rules; nothing here decides anything.
 
+pub mod file;
 mod nominal;
 
 use std::{fmt, net::IpAddr};

@@ -14,6 +14,7 @@ use prometheus::{
 use super::{
     answered::Answered,
     families::{Families, Family},
+    kept::KeptState,
     known::ADMIN,
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
@@ -68,6 +69,7 @@ pub struct Metrics {
     pub(super) icmp_errors: IntCounterVec,
     throttled: Throttled,
     limits: Limits,
+    kept: KeptState,
     /// Lines of the access log that its writer could not keep up with.
     pub access_log_dropped: IntCounter,
     /// 1 while a node's port passes its checks, else 0.
@@ -194,6 +196,7 @@ impl Metrics {
                 "Time that streams waited for caps on bandwidth, added up over all of them.",
             )?)?,
             limits: f.add(Limits::new()?)?,
+            kept: f.add(KeptState::new()?)?,
             access_log_dropped: f.counter(
                 "access_log_dropped_total",
                 "Lines of the access log that were dropped, for its writer could not keep up.",
@@ -248,6 +251,12 @@ impl Metrics {
     /// Where it is read what a limit of the whole gateway allows, none where it is off, and what is used of it.
     pub fn read_limits(&self, source: impl Fn(Limit) -> (Option<u64>, u64) + Send + Sync + 'static) {
         self.limits.read_from(Box::new(source));
+    }
+
+    /// Where it is read whether the last change of sessions and pins is kept, and how often that failed; none where nothing
+    /// is kept.
+    pub fn read_kept(&self, source: impl Fn() -> Option<(bool, u64)> + Send + Sync + 'static) {
+        self.kept.read_from(Box::new(source));
     }
 
     /// Each limit of the whole gateway with what it allows, none where it is off, and what is used of it now.

@@ -6,6 +6,7 @@ mod added;
 mod answered;
 mod chain;
 mod families;
+mod kept;
 mod known;
 pub mod labels;
 mod limits;

@@ -12,8 +12,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Client, Control, Lease, Place, Upstream};
-use crate::shared::{ClientState, ControlNews, ControlState, PinState, PlaceState};
+use super::{Client, Control, Lease, Place, Upstream, Wish};
+use crate::shared::{ClientState, ControlNews, ControlState, PinState, PlaceState, SessionState};
 
 /// Hears of control connections.
 type Hook = Box<dyn Fn(ControlNews) + Send + Sync>;
@@ -63,6 +63,15 @@ impl Drop for Watched {
     }
 }
 
+/// What becomes of a pin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinNews {
+    /// It is set, or set anew.
+    Set(PinState),
+    /// It is no more: of this upstream, by its hash.
+    Removed(String, u64),
+}
+
 impl Place {
     fn state(&self) -> PlaceState {
         PlaceState { node: self.node.name().to_owned(), ip: self.ip }
@@ -86,6 +95,32 @@ impl Upstream {
             set: wall.saturating_sub(millis(now.saturating_duration_since(set))),
         };
         all.map(state).collect()
+    }
+
+    /// Has `hook` hear from now on of every pin that is set, or removed, by its hash, and nobody else.
+    pub fn watch_pins(&self, hook: impl Fn(PinNews) + Send + Sync + 'static) {
+        let upstream = self.name.clone();
+        self.pins.watch(Box::new(move |hash, node| {
+            let upstream = upstream.clone();
+            hook(match node {
+                Some(node) => {
+                    PinNews::Set(PinState { upstream, hash, node: node.to_owned(), set: millis(since_1970()) })
+                }
+                None => PinNews::Removed(upstream, hash),
+            });
+        }));
+    }
+
+    /// The partial files of a session may be on its node: it was cut off from here.
+    pub fn was_cut_off(&self, session: &SessionState) {
+        if let Some(node) = self.nodes.iter().find(|node| node.name() == session.node) {
+            let (port, id) = (self.fallback_port(), Some(session.key.0));
+            self.session_ended(
+                Wish { port, session: id, client: session.client, user: session.user.as_deref() },
+                node,
+                false,
+            );
+        }
     }
 
     /// Takes a pin over from another process; one whose time lies in the future counts from now.

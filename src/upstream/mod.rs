@@ -29,6 +29,7 @@ use clients::Clients;
 use pins::{PinKind, Pins};
 
 pub use clients::{Client, Place};
+pub use elsewhere::PinNews;
 pub use health::Checks;
 pub use node::{Lease, Node, Pending};
 pub use nominal::{Attempt, Control};

@@ -1,12 +1,14 @@
 //! Pins: which node a key was on, for as long as that may matter. Bounded; the least used go first.
 
 use std::{
+    fmt,
     hash::Hasher,
     num::NonZeroUsize,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use lru::LruCache;
 use siphasher::sip::SipHasher13;
 
@@ -19,13 +21,35 @@ pub(super) enum PinKind {
     Resume,
 }
 
+/// Hears of a pin that was set to a node, or removed: its hash, and the node.
+pub(super) type Hook = Box<dyn Fn(u64, Option<&str>) + Send + Sync>;
+
 /// Keys to node names.
-#[derive(Debug)]
-pub(super) struct Pins(Mutex<LruCache<u64, (String, Instant)>>);
+pub(super) struct Pins {
+    table: Mutex<LruCache<u64, (String, Instant)>>,
+    hook: ArcSwapOption<Hook>,
+}
+
+impl fmt::Debug for Pins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pins").field("pins", &self.lock().len()).finish_non_exhaustive()
+    }
+}
 
 impl Pins {
     pub(super) fn new(max: u32) -> Pins {
-        Pins(Mutex::new(LruCache::new(size(max))))
+        Pins { table: Mutex::new(LruCache::new(size(max))), hook: ArcSwapOption::empty() }
+    }
+
+    /// Has somebody hear of what changes from now on, and nobody else.
+    pub(super) fn watch(&self, hook: Hook) {
+        self.hook.store(Some(Arc::new(hook)));
+    }
+
+    fn tell(&self, hash: u64, node: Option<&str>) {
+        if let Some(hook) = &*self.hook.load() {
+            hook(hash, node);
+        }
     }
 
     pub(super) fn resize(&self, max: u32) {
@@ -45,11 +69,16 @@ impl Pins {
     }
 
     pub(super) fn set(&self, kind: PinKind, key: &[&[u8]], node: &str, now: Instant) {
-        self.lock().put(hash(kind, key), (node.to_owned(), now));
+        let hash = hash(kind, key);
+        self.lock().put(hash, (node.to_owned(), now));
+        self.tell(hash, Some(node));
     }
 
     pub(super) fn remove(&self, kind: PinKind, key: &[&[u8]]) {
-        self.lock().pop(&hash(kind, key));
+        let hash = hash(kind, key);
+        if self.lock().pop(&hash).is_some() {
+            self.tell(hash, None);
+        }
     }
 
     /// All pins by their hashes, the least used first.
@@ -63,7 +92,7 @@ impl Pins {
     }
 
     fn lock(&self) -> MutexGuard<'_, LruCache<u64, (String, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

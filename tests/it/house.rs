@@ -54,6 +54,8 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("libc", &["net"]),
     ("mio", &["net"]),
     ("nix", &["net"]),
+    ("listenfd", &["net"]),
+    ("redb", &["shared"]),
     ("hickory_resolver", &["net"]),
     ("x509_parser", &["net"]),
     ("bcrypt", &["forward"]),

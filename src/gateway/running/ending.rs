@@ -26,6 +26,7 @@ impl Run {
     pub(in crate::gateway) async fn drain(&self, hurry: CancellationToken) {
         let timeouts = self.config().timeouts.clone();
         self.draining.store(true, Ordering::Relaxed);
+        self.notifier.stopping();
         tokio::select! {
             () = time::sleep(timeouts.pre_drain) => {}
             () = hurry.cancelled() => {}
@@ -82,6 +83,7 @@ impl Run {
         self.links.connect_newer(self, passage)?;
         self.succeeded.cancel();
         let process = child.id().unwrap_or_default();
+        self.notifier.main_pid(process);
         tokio::spawn(async move { child.wait().await });
         Ok(process)
     }

@@ -39,6 +39,8 @@ pub(in crate::gateway) fn give(run: &Arc<Run>, passage: &mut Passage) -> Result<
         return Err(error);
     }
     listeners.hand_over(&wanted, &run.parts);
+    // The other process waits for it.
+    run.kept.close();
     Ok(())
 }
 

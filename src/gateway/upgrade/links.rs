@@ -13,7 +13,7 @@ use crate::{
     fallback::{self, SessionId},
     gateway::running::Run,
     net::passage::Passage,
-    shared::Key,
+    shared::{Key, SessionState},
     telemetry::Outcome,
 };
 
@@ -30,6 +30,15 @@ impl Links {
     /// Sessions that the older process carries.
     pub(in crate::gateway) fn sessions_held(&self) -> usize {
         self.older.load().as_ref().map_or(0, |link| lock(&link.held).sessions.len())
+    }
+
+    /// The sessions that the older process carries.
+    pub(in crate::gateway) fn states(&self) -> Vec<SessionState> {
+        let older = self.older.load();
+        older
+            .iter()
+            .flat_map(|link| lock(&link.held).sessions.values().map(|(state, _)| state.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// From now on what happens here is kept for the process that takes over.

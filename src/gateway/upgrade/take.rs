@@ -1,6 +1,6 @@
 //! The new process's side: what the old one has is taken over.
 
-use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use super::{
     TAKES_OVER,
@@ -30,8 +30,6 @@ pub struct Predecessor(Passage);
 pub(in crate::gateway) struct Greeted {
     passage: Passage,
     pub(in crate::gateway) offered: Offered,
-    /// The socket of the admin door, and its address there.
-    pub(in crate::gateway) admin: Option<(SocketAddr, std::net::TcpListener)>,
     /// What hides the ids of sessions.
     pub(in crate::gateway) label_key: (u64, u64),
 }
@@ -71,8 +69,8 @@ impl Predecessor {
             open.push(OfListener { sockets: sockets_of(&config, listener.threads, sockets)?, config });
         }
         let admin = hello.admin.zip(files.next()).map(|(address, socket)| (address, socket.into()));
-        let offered = Offered { open, taken: Vec::new() };
-        Ok(Greeted { passage: self.0, offered, admin, label_key: hello.label_key })
+        let offered = Offered { open, admin, ..Offered::default() };
+        Ok(Greeted { passage: self.0, offered, label_key: hello.label_key })
     }
 }
 

@@ -47,9 +47,11 @@ fn first(control: &[u8]) -> Option<(c_int, c_int, &[u8], &[u8])> {
 
 fn take(level: c_int, kind: c_int, data: &[u8], received: &mut Told) {
     match (level, kind) {
-        // The second of the three fields: the local address, also where the datagram was broadcast.
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            received.to = at::<4>(data, 4).map(|ip| Ipv4Addr::from(ip).into()).or(received.to);
+            // The second of the three fields: the local address, also where the datagram was broadcast. There is none for
+            // one that came before this was asked for; then the third, where it was sent to.
+            let place = if at(data, 4) == Some([0; 4]) { 8 } else { 4 };
+            received.to = at::<4>(data, place).map(|ip| Ipv4Addr::from(ip).into()).or(received.to);
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             received.to = at::<16>(data, 0).map(|ip| Ipv6Addr::from(ip).to_canonical()).or(received.to);

@@ -47,15 +47,33 @@ impl UdpSocket {
         if this.ipv6 {
             this.socket.set_only_v6(!address.ip().is_unspecified())?;
         }
-        if address.ip().is_unspecified() {
-            let (level, option) = match this.ipv6 {
-                true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-                false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-            };
-            this.set(level, option, 1)?;
-        }
+        this.tell_local_addresses(address)?;
         this.socket.bind(&address.into())?;
         Ok(this)
+    }
+
+    /// Takes a listening socket that another process has opened, such as the one that a service manager keeps; from then
+    /// on it is as one of [`UdpSocket::listen`], but for who shares its port and whether an IPv6 wildcard takes IPv4
+    /// clients, which is as it was. Datagrams that wait in it are not lost; only their congestion marks may be.
+    ///
+    /// Fails where the socket is not bound or is connected, and as [`UdpSocket::listen`] does.
+    pub fn adopt(socket: std::net::UdpSocket, buffers: Buffers) -> io::Result<UdpSocket> {
+        let address = socket.local_addr()?;
+        if address.port() == 0 || socket.peer_addr().is_ok() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
+        let this = UdpSocket::tuned(socket.into(), address, buffers)?;
+        this.tell_local_addresses(address)?;
+        Ok(this)
+    }
+
+    /// Has each message at a wildcard address tell where it was sent to.
+    fn tell_local_addresses(&self, address: SocketAddr) -> io::Result<()> {
+        let (level, option) = match self.ipv6 {
+            true => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            false => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        };
+        if address.ip().is_unspecified() { self.set(level, option, 1) } else { Ok(()) }
     }
 
     /// Opens a socket connected to `node`: it takes datagrams from nobody else, and hears of a closed port.
@@ -83,6 +101,11 @@ impl UdpSocket {
 
     fn open(address: SocketAddr, buffers: Buffers) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        UdpSocket::tuned(socket, address, buffers)
+    }
+
+    /// What every socket has that is for an address of this family.
+    fn tuned(socket: Socket, address: SocketAddr, buffers: Buffers) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
         let this = UdpSocket { socket, ipv6: address.is_ipv6() };
         this.set(libc::SOL_UDP, libc::UDP_GRO, 1)?;

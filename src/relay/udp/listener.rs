@@ -86,6 +86,17 @@ impl DataSockets {
         Ok(DataSockets { bound, buffers: Buffers { receive: size, send: size }, threads, flows: Vec::new() })
     }
 
+    /// Takes sockets over that a service manager has opened: for each thread one for each port, as many as there are.
+    ///
+    /// # Errors
+    /// One is no socket that listens, or no descriptor is left.
+    pub fn adopt(config: &ListenerConfig, sockets: Vec<Vec<std::net::UdpSocket>>) -> io::Result<DataSockets> {
+        let size = usize::try_from(config.receive_buffer).unwrap_or(usize::MAX);
+        let buffers = Buffers { receive: size, send: size };
+        let adopt = |ports: Vec<_>| ports.into_iter().map(|socket| UdpSocket::adopt(socket, buffers)).collect();
+        DataSockets::handed(config, sockets.into_iter().map(adopt).collect::<io::Result<_>>()?)
+    }
+
     /// Brings the flows that ran on these sockets until now, for each thread.
     pub fn bring(&mut self, flows: Vec<Vec<Handed>>) {
         self.flows = flows;

@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod programs;
 mod scrape;
 pub(crate) mod secrets;
+pub(crate) mod supervisor;
 pub(crate) mod sweep;
 pub(crate) mod wire;
 

@@ -1,5 +1,6 @@
 //! What the sockets promise, over the loopback.
 
+mod adopted;
 mod control;
 mod run;
 mod sending;

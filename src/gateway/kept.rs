@@ -1,0 +1,151 @@
+//! What is kept in the file of `state`, so that a process that comes after a crash goes on with it.
+
+use std::{
+    collections::HashSet,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+
+use super::{StartError, running::Run, upgrade};
+use crate::{
+    config::{Config, StateConfig},
+    shared::{
+        SessionState,
+        file::{Bounds, FileStore, Saved},
+    },
+    upstream::{PinNews, Upstream},
+};
+
+/// Until then the process that was taken over from has let go of the file.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The file, as long as there is one and this process has it.
+#[derive(Debug, Default)]
+pub(super) struct Kept(ArcSwapOption<FileStore>);
+
+impl Kept {
+    /// Opens the file that the config names, if it does.
+    pub(super) fn open(config: &Config) -> Result<(Kept, Saved), StartError> {
+        let StateConfig::File(path) = &config.state else { return Ok((Kept::default(), Saved::default())) };
+        let failed = |source| StartError::State { path: path.clone(), source };
+        let (store, saved) = FileStore::open(path, bounds(config)).map_err(failed)?;
+        Ok((Kept(ArcSwapOption::from_pointee(store)), saved))
+    }
+
+    /// A node has accepted the start of a session.
+    pub(super) fn opened(&self, session: &SessionState) {
+        if let Some(store) = &*self.0.load() {
+            store.save_session(session.clone());
+        }
+    }
+
+    /// A session is over.
+    pub(super) fn ended(&self, key: crate::shared::Key) {
+        if let Some(store) = &*self.0.load() {
+            store.forget_session(key);
+        }
+    }
+
+    fn pin(&self, news: PinNews) {
+        let store = self.0.load();
+        match (&*store, news) {
+            (Some(store), PinNews::Set(pin)) => store.save_pin(pin),
+            (Some(store), PinNews::Removed(upstream, hash)) => store.forget_pin(&upstream, hash),
+            (None, _) => {}
+        }
+    }
+
+    /// Why not all that changes is kept, if it is not; and how often it could not be.
+    pub(super) fn state(&self) -> Option<(bool, u64)> {
+        self.0.load().as_ref().map(|store| (store.is_well(), store.failures()))
+    }
+
+    /// Writes what is left and lets go of the file. Blocks, 5 s at most.
+    pub(super) fn close(&self) {
+        let Some(store) = self.0.swap(None) else { return };
+        if !store.close() {
+            tracing::warn!("Not all of the state could be written to its file.");
+        }
+    }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    let max_sessions = config.limits.max_sessions.map_or(usize::MAX, |max| max as usize);
+    let pins: u64 = config.upstreams.iter().map(|upstream| u64::from(upstream.max_pins)).sum();
+    // A waiting room and a process that was taken over from may hold more than may be let in.
+    Bounds { max_sessions: max_sessions.saturating_mul(2), max_pins: usize::try_from(pins).unwrap_or(usize::MAX) }
+}
+
+impl Run {
+    /// Has pins of these upstreams kept.
+    pub(super) fn keep_pins<'a>(&self, upstreams: impl Iterator<Item = &'a Arc<Upstream>>) {
+        for upstream in upstreams {
+            let me = self.me.clone();
+            upstream.watch_pins(move |news| {
+                if let Some(run) = me.upgrade() {
+                    run.kept.pin(news);
+                }
+            });
+        }
+    }
+
+    /// Goes on with what a process left that has crashed. Sessions whose client kept a connection died with that; where
+    /// their partial files are is not forgotten.
+    pub(super) fn go_on_with(&self, saved: &Saved) {
+        let generation = self.generation();
+        for pin in &saved.pins {
+            generation.upstreams.get(&pin.upstream).into_iter().for_each(|upstream| upstream.bring_pin(pin));
+        }
+        let (lost, alive): (Vec<_>, Vec<_>) = saved.sessions.iter().partition(|session| session.client_keeps);
+        for session in &saved.sessions {
+            // Until it ends well.
+            generation.upstreams.get(&session.upstream).into_iter().for_each(|upstream| upstream.was_cut_off(session));
+        }
+        alive.iter().for_each(|session| upgrade::bring(self, session));
+        lost.iter().for_each(|session| self.kept.ended(session.key));
+        if !saved.sessions.is_empty() {
+            let (alive, lost) = (alive.len(), lost.len());
+            tracing::warn!(alive, lost, "The process before did not end by itself; its sessions go on where they can.");
+        }
+    }
+
+    /// Takes the file over from the process before this one, as soon as that lets go of it.
+    pub(super) fn inherit_file(self: &Arc<Self>) {
+        let StateConfig::File(path) = self.config().state.clone() else { return };
+        let run = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = run.open_file(&path) {
+                tracing::error!(%error, path = %path.display(), "The state is not kept: its file cannot be opened.");
+            }
+        });
+    }
+
+    fn open_file(&self, path: &Path) -> io::Result<()> {
+        let begin = Instant::now();
+        let (store, saved) = loop {
+            match FileStore::open(path, bounds(&self.config())) {
+                Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
+                result => break result?,
+            }
+        };
+        self.kept.0.store(Some(Arc::new(store)));
+        // What changes from here on is told as it does; what changed meanwhile is made up for.
+        let sessions: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.states()).collect();
+        let alive: HashSet<_> = sessions.iter().map(|session| session.key).collect();
+        sessions.iter().for_each(|session| self.kept.opened(session));
+        saved.sessions.iter().filter(|old| !alive.contains(&old.key)).for_each(|old| self.kept.ended(old.key));
+        let pins = self.generation().upstreams.values().flat_map(|upstream| upstream.pins()).collect::<Vec<_>>();
+        let set: HashSet<_> = pins.iter().map(|pin| (pin.upstream.clone(), pin.hash)).collect();
+        pins.into_iter().for_each(|pin| self.kept.pin(PinNews::Set(pin)));
+        for old in saved.pins.into_iter().filter(|old| !set.contains(&(old.upstream.clone(), old.hash))) {
+            self.kept.pin(PinNews::Removed(old.upstream, old.hash));
+        }
+        Ok(())
+    }
+}
