@@ -45,7 +45,9 @@ pub(super) fn bring_to(run: &Run, state: &SessionState, places: Option<Places>) 
         return;
     };
     let metrics = run.parts.metrics.listener(&state.listener);
-    run.parts.sessions.bring(state, upstream, metrics, lease, permit);
+    if run.parts.sessions.bring(state, upstream, metrics, lease, permit) {
+        run.kept.opened(state);
+    }
 }
 
 /// Makes known here what another process gave of a session.

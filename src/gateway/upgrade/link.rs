@@ -204,6 +204,7 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
         }
         Message::Ended(key, outcome) => {
             drop(link.places_of(key));
+            run.kept.ended(key);
             run.parts.sessions.ended_elsewhere(key, outcome);
         }
         Message::Want(ticket, key) => {
