@@ -13,7 +13,8 @@
 //! *connection* (one TCP connection) · *request* (one HTTP exchange) · *door* (the kind of service behind a listener) · *session* (one transfer: the UUID in the path, from
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
-//! *transfer* (what is shown of a session, control connection, flow, tunnel or request while it is open) · *limit*, *permit*, *waiting room* · *cap* (on bandwidth) · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config).
+//! *transfer* (what is shown of a session, control connection, flow, tunnel or request while it is open) · *limit*, *permit*, *waiting room* · *cap* (on bandwidth) · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config) ·
+//! *upgrade* (a new process takes over from this one).
 //!
 //! # The house
 //!
@@ -34,7 +35,7 @@
 //! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
 //! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.
 //!
-//! # Six stories
+//! # Eight stories
 //!
 //! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
@@ -70,6 +71,16 @@
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing
 //! has changed; from here nothing can fail. Each listener gets its new door; one that is gone refuses
 //! new sessions and closes when its last one is over. Nodes that stay keep their health and leases.
+//!
+//! **An upgrade.** [`gateway`] starts the installed program anew, with a pair of Unix sockets between the two
+//! ([`net::passage`]). The new process builds its generation on the sockets of the old one, which then stands still for a
+//! moment: what there is of clients, pins and flows goes over, in the words of [`shared`]. From there on the new one accepts.
+//! The old one carries what began on its connections; a session goes wherever its next request comes in, for an id that
+//! is not known is asked of the other process first.
+//!
+//! **A crash.** Sessions and pins are written behind, many in one commit, where the config names a file ([`shared::file`]). The
+//! next process finds its sockets open, if a service manager has held them ([`net::activation`]), and goes on with the sessions
+//! that were between two requests. Where the partial files of the others are is not forgotten.
 //!
 //! **A look.** Whatever is open is posted in [`telemetry::Live`] by its door and counts there as it moves; nobody asks a door.
 //! Once a second [`admin`] samples it, and while somebody watches makes one moment of it for all who do. Who may see it, and
