@@ -7,12 +7,12 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::verdict::Verdict;
+use super::{balance, verdict::Verdict};
 use crate::{
     config::{NodeConfig, NodePort, Scheme, UpstreamConfig},
     telemetry::{ActiveGuard, Metrics, NodeMetrics},
@@ -49,6 +49,7 @@ pub struct Node {
     /// The ports whose health matters; others count as up.
     checked: Vec<NodePort>,
     config: NodeConfig,
+    slow_start: Option<Duration>,
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
     metrics: NodeMetrics,
@@ -70,6 +71,7 @@ impl Node {
             checked: checked.to_vec(),
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
             config: config.clone(),
+            slow_start: upstream.slow_start,
             state: before.map_or_else(Arc::default, |node| node.state.clone()),
             metrics: metrics.node(&upstream.name, &config.name, checked),
             has_room: OnceLock::new(),
@@ -120,6 +122,15 @@ impl Node {
         self.config.weight
     }
 
+    /// With how much of its weight it counts for this port, from a tenth to 1: a node that is up again comes slowly.
+    pub(super) fn part(&self, port: NodePort, now: Instant) -> f64 {
+        if self.checked.contains(&judge(port)) {
+            balance::part(self.verdict(port).risen, self.slow_start, now)
+        } else {
+            1.0
+        }
+    }
+
     /// As many sessions as it may have; none for any number.
     pub fn max_sessions(&self) -> Option<u32> {
         self.config.max_sessions
@@ -133,8 +144,7 @@ impl Node {
     /// Whether the port passes its checks (one not checked, or not yet, counts as up). Data has no
     /// check of its own: it goes by the control port.
     pub fn is_up(&self, port: NodePort) -> bool {
-        let judge = if port == NodePort::Udp { NodePort::Tcp } else { port };
-        !self.checked.contains(&judge) || self.verdict(port).up
+        !self.checked.contains(&judge(port)) || self.verdict(port).up
     }
 
     /// Whether the first check of every port has ended.
@@ -283,13 +293,13 @@ impl Node {
 
     /// Takes the result of a real connect into account. It can only mark a port down.
     fn connect_ended(&self, port: NodePort, good: bool) {
-        let turned = self.verdict(port).connected(good);
+        let turned = self.verdict(port).connected(good, Instant::now());
         self.tell(port, turned);
     }
 
     /// Takes the result of a check into account.
-    pub(super) fn judge(&self, port: NodePort, good: bool, threshold: u32) {
-        let turned = self.verdict(port).checked(good, threshold);
+    pub(super) fn judge(&self, port: NodePort, good: bool, threshold: u32, now: Instant) {
+        let turned = self.verdict(port).checked(good, threshold, now);
         self.tell(port, turned);
     }
 
@@ -325,6 +335,11 @@ impl Node {
         }
         self.show_drain();
     }
+}
+
+/// The port whose checks say of this one whether it is up.
+fn judge(port: NodePort) -> NodePort {
+    if port == NodePort::Udp { NodePort::Tcp } else { port }
 }
 
 /// One session on a node, until it drops.

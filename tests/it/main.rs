@@ -37,6 +37,7 @@ mod limits;
 mod logs;
 mod namespaces;
 mod node_tls;
+mod nodes;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod path_mtu;
