@@ -6,6 +6,7 @@ mod balance;
 mod clients;
 mod hash;
 mod health;
+mod lease;
 mod node;
 mod nominal;
 mod pins;
@@ -31,7 +32,8 @@ use pins::{PinKind, Pins};
 
 pub use clients::{Client, Place};
 pub use health::Checks;
-pub use node::{Lease, Node, Pending};
+pub use lease::{Lease, Pending};
+pub use node::Node;
 pub use nominal::{Attempt, Control};
 
 /// A named group of nodes.

@@ -10,12 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::{balance, verdict::Verdict};
+use super::{
+    balance,
+    lease::{Lease, Pending},
+    verdict::Verdict,
+};
 use crate::{
     config::{NodeConfig, NodePort, Scheme, UpstreamConfig},
-    telemetry::{ActiveGuard, Metrics, NodeMetrics},
+    telemetry::{Metrics, NodeMetrics},
 };
 
 /// What of a node outlives a reload: its health and the sessions on it.
@@ -85,7 +89,7 @@ impl Node {
         let _ = self.has_room.set(hook);
     }
 
-    fn has_room_again(&self) {
+    pub(super) fn has_room_again(&self) {
         if let Some(HasRoom(tell)) = self.has_room.get() {
             tell(&self.upstream);
         }
@@ -124,11 +128,8 @@ impl Node {
 
     /// With how much of its weight it counts for this port, from a tenth to 1: a node that is up again comes slowly.
     pub(super) fn part(&self, port: NodePort, now: Instant) -> f64 {
-        if self.checked.contains(&judge(port)) {
-            balance::part(self.verdict(port).risen, self.slow_start, now)
-        } else {
-            1.0
-        }
+        let risen = self.verdict(port).risen.filter(|_| self.checked.contains(&judge(port)));
+        balance::part(risen, self.slow_start, now)
     }
 
     /// As many sessions as it may have; none for any number.
@@ -271,7 +272,7 @@ impl Node {
             Some(places) => places.clone().acquire_owned().await.ok(),
             None => None,
         };
-        Pending { node: self.clone(), port, since: Instant::now(), permit, is_open: false }
+        Pending::new(self.clone(), port, permit)
     }
 
     /// A lease for one more session, if `max_sessions` leaves room for it.
@@ -292,7 +293,7 @@ impl Node {
     }
 
     /// Takes the result of a real connect into account. It can only mark a port down.
-    fn connect_ended(&self, port: NodePort, good: bool) {
+    pub(super) fn connect_ended(&self, port: NodePort, good: bool) {
         let turned = self.verdict(port).connected(good, Instant::now());
         self.tell(port, turned);
     }
@@ -340,65 +341,4 @@ impl Node {
 /// The port whose checks say of this one whether it is up.
 fn judge(port: NodePort) -> NodePort {
     if port == NodePort::Udp { NodePort::Tcp } else { port }
-}
-
-/// One session on a node, until it drops.
-#[derive(Debug)]
-pub struct Lease {
-    node: Arc<Node>,
-    counted: Option<ActiveGuard>,
-}
-
-impl Lease {
-    fn new(node: Arc<Node>) -> Lease {
-        Lease { counted: Some(node.metrics.session()), node }
-    }
-
-    /// The node held.
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.counted = None;
-        let before = self.node.state.sessions.fetch_sub(1, Ordering::Relaxed);
-        if before == 1 && self.node.drains() {
-            tracing::info!(upstream = self.node.upstream(), node = self.node.name(), "A node is drained.");
-        }
-        self.node.has_room_again();
-    }
-}
-
-/// A connect in the making.
-#[derive(Debug)]
-pub struct Pending {
-    node: Arc<Node>,
-    port: NodePort,
-    since: Instant,
-    permit: Option<OwnedSemaphorePermit>,
-    is_open: bool,
-}
-
-impl Pending {
-    /// The connection is open: from here on it takes no place in the node's queue.
-    pub fn opened(&mut self) {
-        self.permit = None;
-        self.is_open = true;
-        self.node.metrics.connected(self.since.elapsed());
-    }
-
-    /// The node is there.
-    pub fn connected(mut self) {
-        if !self.is_open {
-            self.opened();
-        }
-        self.node.connect_ended(self.port, true);
-    }
-
-    /// The connect failed: a passive mark, which an active check takes back.
-    pub fn failed(self) {
-        self.node.connect_ended(self.port, false);
-    }
 }
