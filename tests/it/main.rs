@@ -44,6 +44,7 @@ mod path_mtu;
 mod persistence;
 mod readme;
 mod records;
+mod reload;
 mod resume;
 mod routing;
 mod secrets;
