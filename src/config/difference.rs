@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(told(&reference()), [""; 0]);
         let config = changed(|tree| {
             tree["limits"]["max_sessions"] = json!(700);
-            tree["bandwidth"]["total"] = json!({ "upload": "1Gbit/s" });
+            tree["bandwidth"]["total"] = json!("1Gbit/s");
             tree["listeners"][0]["tls"]["min_version"] = json!("1.3");
             let nodes = tree["upstreams"][0]["nodes"].as_array_mut().unwrap();
             nodes.push(json!({ "name": "n2", "host": "h", "ports": { "http": 1, "tcp": 2, "udp": 3 } }));
@@ -148,7 +148,7 @@ mod tests {
             told(&config),
             [
                 "access_log.path: stdout -> off",
-                "bandwidth.total.upload: off -> 1Gbit/s",
+                "bandwidth.total: off -> 1Gbit/s",
                 "limits.max_sessions: 2000 -> 700",
                 "listeners[fallback-https].tls.min_version: 1.2 -> 1.3",
                 "upstreams[transfer].nodes[n2] is added",
