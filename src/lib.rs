@@ -67,7 +67,8 @@
 //! those that may be connected to are raced ([`net::dial`]). The client hears 200, and a [`tunnel`] joins the two. A request in
 //! absolute form goes the same way, and then byte for byte (`forward::exchange`).
 //!
-//! **A reload.** [`config::Config::load`] tells all problems at once, or none. The gateway builds the
+//! **A reload.** A signal wants it, an operator, or a file that has changed (`gateway::watching`).
+//! [`config::Config::load`] tells all problems at once, or none. The gateway builds the
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing
 //! has changed; from here nothing can fail. Each listener gets its new door; one that is gone refuses
 //! new sessions and closes when its last one is over. Nodes that stay keep their health and leases.

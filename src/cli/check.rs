@@ -1,11 +1,25 @@
 //! `fallgate check`: everything that `run` reads, and no port.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::{OK, USAGE, complain, say};
+use super::{OK, USAGE, against, ask::Url, complain, say};
 use crate::{config::Config, gateway::Gateway, net::files};
 
-pub(super) fn check(path: &Path) -> u8 {
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The config file (YAML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The admin door of a running gateway, such as `http://127.0.0.1:9180`.
+    #[arg(long, value_name = "URL")]
+    against: Option<Url>,
+    /// The token for it: a file with one line.
+    #[arg(long, value_name = "FILE", requires = "against")]
+    token_file: Option<PathBuf>,
+}
+
+pub(super) fn check(options: &Options) -> u8 {
+    let path = &options.config;
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -35,5 +49,8 @@ pub(super) fn check(path: &Path) -> u8 {
         config.listeners.len(),
         config.upstreams.len(),
     ));
-    OK
+    match &options.against {
+        Some(url) => against::compare(&config, url, options.token_file.as_deref()),
+        None => OK,
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Exit status: 0 done, 1 failed while running, 2 wrong usage or config.
 
+mod against;
+mod ask;
 mod check;
 mod demo;
 mod run;
@@ -37,8 +39,10 @@ enum Command {
     /// Check a config file and stop.
     ///
     /// Reads the config and every certificate, key and CA file that it names. Opens no port and contacts
-    /// no node. Exit status: 0 when `run` would start with it, 2 with every problem, its place and a hint.
-    Check(ConfigFile),
+    /// no node. With `--against` it also asks a running gateway for its config, and tells what a reload with this one
+    /// would change there and what of it needs a restart. Exit status: 0 when `run` would start with it, 1 when the
+    /// running gateway cannot be asked, 2 with every problem, its place and a hint.
+    Check(check::Options),
     /// Show a gateway, two nodes and real transfers, all on loopback.
     ///
     /// Starts two transfer nodes and a gateway with a certificate of its own in this process, moves files
@@ -63,7 +67,7 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     ExitCode::from(match cli.command {
         Command::Run(file) => run::run(&file.config),
-        Command::Check(file) => check::check(&file.config),
+        Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
         Command::Schema => schema::schema(),
     })

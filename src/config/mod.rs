@@ -11,8 +11,10 @@
 mod address;
 mod bandwidth;
 mod change;
+mod difference;
 mod env;
 mod error;
+mod files;
 mod format;
 pub mod host;
 mod leaf;
@@ -44,6 +46,7 @@ use serde_json::Value;
 
 pub use address::{ListenAddress, NoAddress};
 pub use bandwidth::{Bandwidth, BandwidthConfig};
+pub use difference::{Difference, What};
 pub use error::{ConfigError, Problem};
 pub use host::HostPattern;
 pub use limits::{LimitsConfig, ListenerLimitsConfig, RateConfig, WhenFull};
@@ -53,7 +56,7 @@ pub use listener::{
 };
 pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleConfig};
 pub use ports::PortRange;
-pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, TimeoutsConfig};
+pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, ReloadConfig, TimeoutsConfig};
 pub use relay::Gate;
 pub use resolver::ResolverConfig;
 pub use state::StateConfig;
@@ -96,6 +99,9 @@ pub struct Config {
     #[serde(default)]
     #[schemars(schema_with = "StateConfig::schema")]
     pub state: StateConfig,
+    /// When the configuration is read anew without being told to.
+    #[serde(default)]
+    pub reload: ReloadConfig,
     /// Where the line about each session goes.
     #[serde(default)]
     pub access_log: AccessLogConfig,
@@ -115,7 +121,9 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let base = path.parent().unwrap_or(Path::new(""));
+        // Absolute, so that two processes with different working directories mean the same files by the same names.
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let base = absolute.parent().unwrap_or(Path::new(""));
         read(&text, base, &environment)
             .map_err(|problems| ConfigError::Invalid { problems, file: Some(path.to_owned()) })
     }
@@ -138,26 +146,6 @@ impl Config {
     #[must_use]
     pub fn schema() -> Value {
         schema::generate()
-    }
-
-    /// Makes relative file names relative to `base`.
-    fn resolve(&mut self, base: &Path) {
-        for listener in &mut self.listeners {
-            if let Some(tls) = &mut listener.tls {
-                tls.resolve(base);
-            }
-        }
-        for upstream in &mut self.upstreams {
-            if let Some(tls) = &mut upstream.tls {
-                tls.resolve(base);
-            }
-        }
-        for policy in &mut self.policies {
-            policy.resolve(base);
-        }
-        self.state.resolve(base);
-        self.access_log.resolve(base);
-        self.admin.resolve(base);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The small sections that hold for the whole process: `timeouts`, `access_log`, `log` and `admin`.
+//! The small sections that hold for the whole process: `timeouts`, `reload`, `access_log`, `log` and `admin`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -65,6 +65,16 @@ impl Default for TimeoutsConfig {
             drain: Duration::from_hours(24),
         }
     }
+}
+
+/// When the configuration is read anew without being told to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadConfig {
+    /// How often it is looked whether the configuration file changed, or a certificate, key, CA file, users file or token file that it names; default `off`, above zero. A change that two looks find alike is applied as by SIGHUP.
+    #[serde(with = "leaf::duration_or_off")]
+    #[schemars(schema_with = "leaf::duration_or_off::positive")]
+    pub watch: Option<Duration>,
 }
 
 /// Where the line about each session goes.

@@ -44,6 +44,7 @@ fn the_reference_states_the_defaults() {
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.admin, AdminConfig::default());
     assert_eq!(config.resolver, ResolverConfig::default());
+    assert_eq!(config.reload, ReloadConfig::default());
     let (said, unsaid) = (&config.listeners[0], &minimal.listeners[0]);
     assert_eq!(said.persistence(), unsaid.persistence());
     assert_eq!(ListenerConfig { persistent_connection: None, ..said.clone() }, *unsaid);

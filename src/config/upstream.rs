@@ -34,6 +34,10 @@ pub struct UpstreamConfig {
     /// How it is found out which nodes can serve; by default a connection every 10s.
     #[serde(default)]
     pub health_check: HealthCheckConfig,
+    /// How long a node takes to come to its full share of new sessions after a check found it up again; default 30s, above zero, `off` for at once. It begins with a tenth.
+    #[serde(default = "default_slow_start", with = "leaf::duration_or_off")]
+    #[schemars(schema_with = "leaf::duration_or_off::positive")]
+    pub slow_start: Option<Duration>,
     /// What happens to a new session while no node is healthy; default `refuse`. A fallback session may wait for one first, as `when_full` says.
     #[serde(default)]
     pub when_all_down: WhenAllDown,
@@ -44,6 +48,11 @@ pub struct UpstreamConfig {
 
 fn default_max_pins() -> u32 {
     100_000
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
+fn default_slow_start() -> Option<Duration> {
+    Some(Duration::from_secs(30))
 }
 
 /// What is spoken to the nodes of an upstream.

@@ -26,6 +26,8 @@ use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 
 /// Refused starts that are remembered, and as many sessions that operators ended.
 const REMEMBERED: usize = 4096;
+/// The longest time from one look for idle sessions to the next: a reload's `session_idle` holds at the latest by then.
+const LOOK: Duration = Duration::from_secs(5);
 /// Memory for start bodies that are read whole before they go on, over all sessions, in KiB.
 const START_BODIES_KIB: u32 = 64 * 1024;
 
@@ -220,7 +222,7 @@ fn remember(among: &mut VecDeque<SessionId>, id: SessionId) {
 /// reload may change it.
 pub async fn sweep_forever(sessions: std::sync::Weak<Sessions>, limit: impl Fn() -> Duration) {
     loop {
-        let pause = (limit() / 4).clamp(Duration::from_millis(50), Duration::from_secs(60));
+        let pause = (limit() / 4).clamp(Duration::from_millis(50), LOOK);
         tokio::time::sleep(pause).await;
         let Some(sessions) = sessions.upgrade() else {
             return;

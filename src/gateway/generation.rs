@@ -15,13 +15,14 @@ use super::{
 };
 use crate::{
     admin::{Token, TokenError},
-    config::{Config, ListenerConfig, NodePort, Protocol, Scheme, UpstreamConfig},
+    config::{Config, ListenerConfig, NodePort, PolicyConfig, Protocol, Scheme, UpstreamConfig},
     forward::{Rules, RulesError},
     net::{
         dns::{DnsError, Resolver},
         tls::{ServerTls, TlsError},
         tls_client::ClientTls,
     },
+    telemetry::chain,
     upstream::{Checks, Upstream},
 };
 
@@ -82,6 +83,9 @@ pub enum BuildError {
     /// Names cannot be looked up.
     #[error("resolver: {0}")]
     Resolver(#[from] DnsError),
+    /// More than one of these.
+    #[error("{}", .0.iter().map(|problem| chain(problem)).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<BuildError>),
 }
 
 /// The doors and upstreams of one config.
@@ -175,16 +179,26 @@ fn is_proxied(config: &Config, upstream: &UpstreamConfig) -> bool {
 }
 
 /// Reads everything that the config names.
+///
+/// # Errors
+/// Any of it will not do; then all that will not is reported.
 pub(super) fn check(config: &Config) -> Result<(), BuildError> {
-    for listener in &config.listeners {
-        if let Some(tls) = &listener.tls {
-            ServerTls::build(tls).map_err(|source| BuildError::Tls { listener: listener.name.clone(), source })?;
+    let tls = config.listeners.iter().filter_map(|listener| {
+        let source = ServerTls::build(listener.tls.as_ref()?).err()?;
+        Some(BuildError::Tls { listener: listener.name.clone(), source })
+    });
+    let roots = config.upstreams.iter().filter_map(|upstream| node_tls(upstream).err());
+    let users = config.policies.iter().filter_map(|policy| rules(policy).err());
+    let others = [token(config).err(), resolver(config).err()];
+    let mut problems: Vec<_> = tls.chain(roots).chain(users).chain(others.into_iter().flatten()).collect();
+    match (problems.pop(), problems.is_empty()) {
+        (None, _) => Ok(()),
+        (Some(only), true) => Err(only),
+        (Some(last), false) => {
+            problems.push(last);
+            Err(BuildError::Several(problems))
         }
     }
-    config.upstreams.iter().try_for_each(|upstream| node_tls(upstream).map(drop))?;
-    policies(config)?;
-    token(config)?;
-    resolver(config).map(drop)
 }
 
 /// The token of the admin door, if there is one.
@@ -195,11 +209,11 @@ fn token(config: &Config) -> Result<Option<Arc<Token>>, BuildError> {
 
 /// The policies with their users, by name.
 fn policies(config: &Config) -> Result<HashMap<String, Arc<Rules>>, BuildError> {
-    let built = config.policies.iter().map(|policy| match Rules::build(policy) {
-        Ok(rules) => Ok((policy.name.clone(), Arc::new(rules))),
-        Err(source) => Err(BuildError::Users { policy: policy.name.clone(), source }),
-    });
-    built.collect()
+    config.policies.iter().map(|policy| Ok((policy.name.clone(), Arc::new(rules(policy)?)))).collect()
+}
+
+fn rules(policy: &PolicyConfig) -> Result<Rules, BuildError> {
+    Rules::build(policy).map_err(|source| BuildError::Users { policy: policy.name.clone(), source })
 }
 
 /// What forward proxies look names up with, if there are any.

@@ -16,6 +16,7 @@ mod parts;
 mod running;
 mod socket;
 mod upgrade;
+mod watching;
 
 use std::{
     net::SocketAddr,
@@ -137,7 +138,11 @@ impl Gateway {
         let admin = admin.map(|socket| admin::start(socket, parts.metrics.clone(), parts.live.clone(), run.clone()));
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
-        let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(Arc::downgrade(&run))).abort_handle()];
+        let tasks = vec![
+            tokio::spawn(sweep).abort_handle(),
+            tokio::spawn(prune(Arc::downgrade(&run))).abort_handle(),
+            tokio::spawn(watching::watch(Arc::downgrade(&run))).abort_handle(),
+        ];
         Ok(Gateway { run, admin, tasks })
     }
 
@@ -153,9 +158,9 @@ impl Gateway {
 
     /// Applies a new config. Either all of it holds afterwards, or nothing of it.
     ///
-    /// What a running process cannot change is named in the returned list: the address of the admin
-    /// door, the place of the access log, and the collector of spans.
-    pub async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+    /// What a running process cannot change stays and is named in the returned list: the address of the admin door,
+    /// the collector of spans, and the sockets of an address for data.
+    pub async fn reload(&self, config: Config) -> Result<Vec<String>, StartError> {
         self.run.reload(config).await
     }
 
@@ -163,7 +168,7 @@ impl Gateway {
     ///
     /// # Errors
     /// It cannot be read or cannot run, and nothing has changed; or there is no file.
-    pub async fn reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+    pub async fn reload_file(&self) -> Result<Vec<String>, ReloadError> {
         self.run.reload_file().await
     }
 

@@ -78,7 +78,7 @@ impl Operated for Run {
             Err(ReloadError::Config(ConfigError::Invalid { problems, .. })) => {
                 Err(Rejected(problems.iter().map(ToString::to_string).collect()))
             }
-            Err(other) => Err(Rejected(vec![chain(&other)])),
+            Err(other) => Err(Rejected(chain(&other).lines().map(str::to_owned).collect())),
         }
     }
 

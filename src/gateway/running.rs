@@ -6,7 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -29,10 +29,10 @@ use super::{
     upgrade::{Links, Program},
 };
 use crate::{
-    config::{Config, ListenerConfig, Problem, Protocol},
+    config::{AccessLogConfig, Config, Problem},
     fallback,
     net::notify::Notifier,
-    telemetry::{chain, logging::LevelHandle},
+    telemetry::{AccessWriter, chain, logging::LevelHandle},
 };
 
 /// A gateway that runs, for all who look at it or change it.
@@ -99,6 +99,11 @@ impl Run {
             last_reload: Mutex::new((true, now)),
             draining: AtomicBool::new(false),
         })
+    }
+
+    /// The file that a reload reads, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// From now on what becomes of sessions is kept, and the processes that this one talks to hear of it.
@@ -180,7 +185,7 @@ impl Run {
     }
 
     /// Applies what the file holds now, and logs what came of it.
-    pub(super) async fn reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+    pub(super) async fn reload_file(&self) -> Result<Vec<String>, ReloadError> {
         self.notifier.reloading();
         let result = self.try_reload_file().await;
         self.notifier.ready();
@@ -195,7 +200,7 @@ impl Run {
         result
     }
 
-    async fn try_reload_file(&self) -> Result<Vec<&'static str>, ReloadError> {
+    async fn try_reload_file(&self) -> Result<Vec<String>, ReloadError> {
         let file = self.file.clone().ok_or(ReloadError::NoFile)?;
         // One after the other, or what was read first might be applied last.
         let _one = self.changing.lock().await;
@@ -206,12 +211,12 @@ impl Run {
         Ok(self.apply(config)?)
     }
 
-    pub(super) async fn reload(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+    pub(super) async fn reload(&self, config: Config) -> Result<Vec<String>, StartError> {
         let _one = self.changing.lock().await;
         self.apply(config)
     }
 
-    fn apply(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+    fn apply(&self, config: Config) -> Result<Vec<String>, StartError> {
         let result = self.try_apply(config);
         self.note_reload(result.is_ok());
         result
@@ -225,24 +230,20 @@ impl Run {
         *lock(&self.last_reload) = (success, now);
     }
 
-    fn try_apply(&self, config: Config) -> Result<Vec<&'static str>, StartError> {
+    fn try_apply(&self, mut config: Config) -> Result<Vec<String>, StartError> {
         // Its listeners are not here any more; new ones would open doors that lead to nothing.
         if self.is_draining() {
             return Err(StartError::Draining);
         }
         let before = self.generation();
+        let kept = config.keep_of(&before.config);
         let generation = Arc::new(Generation::build(config, &self.parts, Some(&before))?);
         let mut listeners = self.listeners();
         let prepared = listeners.prepare(&generation, &mut Offered::default())?;
+        let new = &generation.config;
+        let access_log = (new.access_log != before.config.access_log).then(|| open_log(&new.access_log)).transpose()?;
         // Nothing has changed until here, and nothing can fail from here on.
-        let (old, new) = (&before.config, &generation.config);
-        let kept = [
-            (old.admin.address != new.admin.address).then_some("admin.address"),
-            (old.access_log != new.access_log).then_some("access_log"),
-            (old.log.otlp_endpoint != new.log.otlp_endpoint).then_some("log.otlp_endpoint"),
-            (old.state != new.state).then_some("state"),
-            sockets_differ(old, new).then_some("workers, receive_buffer"),
-        ];
+        access_log.into_iter().for_each(|writer| self.parts.access_log.replace(writer));
         self.parts.set_own(prepared.own(&listeners), self.admin());
         prepared.commit(&mut listeners, &self.parts);
         self.bound.store(Arc::new(listeners.addresses()));
@@ -253,7 +254,7 @@ impl Run {
         self.config.store(Arc::new(new.clone()));
         self.generation.store(generation);
         self.parts.metrics.config_generation.set(self.number.fetch_add(1, Ordering::Relaxed) + 1);
-        Ok(kept.into_iter().flatten().collect())
+        Ok(kept)
     }
 
     /// Forgets what was of configs before; not while one is built, which has counters of what no config names yet.
@@ -288,11 +289,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a listener of data would have other sockets: an address keeps those it has, so that no flow changes threads.
-fn sockets_differ(old: &Config, new: &Config) -> bool {
-    let same_place = |a: &ListenerConfig, b: &ListenerConfig| b.protocol == Protocol::Udp && b.keeps_socket_of(a);
-    let differs = |a: &ListenerConfig, b: &ListenerConfig| {
-        same_place(a, b) && (a.workers, a.receive_buffer) != (b.workers, b.receive_buffer)
-    };
-    old.listeners.iter().any(|a| new.listeners.iter().any(|b| differs(a, b)))
+fn open_log(config: &AccessLogConfig) -> Result<AccessWriter, StartError> {
+    AccessWriter::open(config).map_err(|source| StartError::AccessLog { path: config.path.clone(), source })
 }

@@ -8,9 +8,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     path::PathBuf,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
 };
 
+use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
 use super::{Record, spans::Spans};
@@ -19,6 +23,7 @@ use crate::config::{AccessLogConfig, AccessLogFormat};
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
 
+#[derive(Debug)]
 enum Message {
     Line(String),
     Reopen,
@@ -28,27 +33,44 @@ enum Message {
 /// Where records go. Cloning shares the writer.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    format: AccessLogFormat,
-    sender: Option<SyncSender<Message>>,
+    writer: Arc<ArcSwap<AccessWriter>>,
     /// Counts lines that were dropped.
     dropped: Option<IntCounter>,
     spans: Spans,
 }
 
-impl AccessLog {
+/// An open destination of records.
+#[derive(Debug)]
+pub struct AccessWriter {
+    format: AccessLogFormat,
+    sender: Option<SyncSender<Message>>,
+}
+
+impl AccessWriter {
     /// Opens the destination; fails when a file cannot be opened for appending.
-    pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
+    pub fn open(config: &AccessLogConfig) -> io::Result<AccessWriter> {
         let target = match config.path.as_str() {
-            "off" => {
-                return Ok(AccessLog { format: config.format, sender: None, dropped: None, spans: Spans::default() });
-            }
+            "off" => return Ok(AccessWriter { format: config.format, sender: None }),
             "stdout" => Target::Stdout,
             "stderr" => Target::Stderr,
             path => Target::file(path.into())?,
         };
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(target, &receiver))?;
-        Ok(AccessLog { format: config.format, sender: Some(sender), dropped: None, spans: Spans::default() })
+        Ok(AccessWriter { format: config.format, sender: Some(sender) })
+    }
+}
+
+impl AccessLog {
+    /// Opens the destination; fails when a file cannot be opened for appending.
+    pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
+        let writer = Arc::new(ArcSwap::from_pointee(AccessWriter::open(config)?));
+        Ok(AccessLog { writer, dropped: None, spans: Spans::default() })
+    }
+
+    /// Has records go there from now on, for all who share it. What was handed over before goes where it was to go.
+    pub fn replace(&self, writer: AccessWriter) {
+        self.writer.store(Arc::new(writer));
     }
 
     /// Has lines that are dropped counted there.
@@ -69,8 +91,9 @@ impl AccessLog {
     /// Hands a record to the writer; never waits.
     pub fn write(&self, record: &Record) {
         self.spans.record(record);
-        let Some(sender) = &self.sender else { return };
-        if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(self.format))) {
+        let writer = self.writer.load();
+        let Some(sender) = &writer.sender else { return };
+        if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(writer.format))) {
             self.dropped.iter().for_each(IntCounter::inc);
             tracing::warn!("The access log cannot keep up; a line was dropped.");
         }
@@ -78,14 +101,15 @@ impl AccessLog {
 
     /// Opens a log file anew (after it was rotated away).
     pub fn reopen(&self) {
-        if let Some(sender) = &self.sender {
+        if let Some(sender) = &self.writer.load().sender {
             let _ = sender.try_send(Message::Reopen);
         }
     }
 
     /// Waits until all lines handed over so far are written. Blocks: for the end of the process.
     pub fn flush(&self) {
-        let Some(sender) = &self.sender else { return };
+        let writer = self.writer.load_full();
+        let Some(sender) = &writer.sender else { return };
         let (done, wait) = sync_channel(1);
         if sender.send(Message::Flush(done)).is_ok() {
             let _ = wait.recv();

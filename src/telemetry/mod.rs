@@ -27,7 +27,7 @@ mod spans;
 mod throttled;
 mod transfer;
 
-pub use access::AccessLog;
+pub use access::{AccessLog, AccessWriter};
 pub use added::{AddedLatency, WorkClock};
 pub use chain::chain;
 pub use families::Family;

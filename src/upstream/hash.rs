@@ -9,13 +9,24 @@ use siphasher::sip::SipHasher13;
 ///
 /// Replicas must agree on it, so the hash has a fixed key of its own: it spreads, it does not hide.
 pub(super) fn score(key: &[u8], node: &str, weight: u32) -> f64 {
-    let mut hasher = SipHasher13::new_with_keys(0x66_61_6c_6c, 0x67_61_74_65);
+    // -w / ln(u) is the weighted form of rendezvous hashing.
+    -f64::from(weight) / unit(0x67_61_74_65, key, node).ln()
+}
+
+/// How early a key goes back to a node that takes its share slowly: from 0, among the first, to 1. It has nothing to do
+/// with the score.
+pub(super) fn early(key: &[u8], node: &str) -> f64 {
+    unit(0x73_6c_6f_77, key, node)
+}
+
+/// A number in (0, 1) that a key and a node have for each purpose.
+fn unit(purpose: u64, key: &[u8], node: &str) -> f64 {
+    let mut hasher = SipHasher13::new_with_keys(0x66_61_6c_6c, purpose);
     hasher.write(key);
     hasher.write_u8(0xff);
     hasher.write(node.as_bytes());
-    // 53 bits make a float in (0, 1); -w / ln(u) is the weighted form of rendezvous hashing.
-    let unit = ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    -f64::from(weight) / unit.ln()
+    // 53 bits make a float.
+    ((hasher.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

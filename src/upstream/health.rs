@@ -4,7 +4,10 @@
 //! check runs at once; later ones are spread by up to a tenth of the interval, so that the nodes of many gateways are not
 //! all asked in the same instant.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http_body_util::Empty;
 use hyper::{Request, body::Bytes};
@@ -76,8 +79,8 @@ async fn run(node: Arc<Node>, port: NodePort, config: HealthCheckConfig, tls: Op
             (Ok(()), _) => config.healthy_threshold,
             (Err(_), _) => config.unhealthy_threshold,
         };
-        node.judge(port, result.is_ok(), threshold);
-        tokio::time::sleep(config.interval + jitter(config.interval)).await;
+        node.judge(port, result.is_ok(), threshold, Instant::now());
+        tokio::time::sleep(config.interval + jitter(config.interval, dice())).await;
     }
 }
 
@@ -119,9 +122,37 @@ where
     if http.expected_status.contains(&status) { Ok(()) } else { Err(format!("status {status}").into()) }
 }
 
-fn jitter(interval: Duration) -> Duration {
+/// How much longer than the interval it is until the next check: up to a tenth of it, as the dice fall.
+fn jitter(interval: Duration, dice: u8) -> Duration {
+    interval.mul_f64(f64::from(dice) / (10.0 * f64::from(u8::MAX)))
+}
+
+/// Any number; without randomness the checks still run, just not spread.
+fn dice() -> u8 {
     let mut byte = [0];
-    // Without randomness the checks still run, just not spread.
     let _ = getrandom::fill(&mut byte);
-    interval.mul_f64(f64::from(byte[0]) / 2550.0)
+    byte[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_are_spread_evenly_over_a_tenth_of_the_interval() {
+        let interval = Duration::from_secs(10);
+        let all: Vec<_> = (0..=u8::MAX).map(|dice| jitter(interval, dice)).collect();
+        assert_eq!((all[0], all[255]), (Duration::ZERO, Duration::from_secs(1)));
+        let step = Duration::from_secs(1) / 255;
+        for pair in all.windows(2) {
+            let apart = pair[1] - pair[0];
+            assert!(apart.abs_diff(step) < Duration::from_micros(1), "{apart:?}");
+        }
+    }
+
+    #[test]
+    fn the_dice_do_not_always_fall_alike() {
+        let first = dice();
+        assert!((0..200).any(|_| dice() != first));
+    }
 }

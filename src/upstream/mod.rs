@@ -2,10 +2,12 @@
 //!
 //! Knows no protocol but the health checks' own, and nothing of limits.
 
+mod balance;
 mod clients;
 mod elsewhere;
 mod hash;
 mod health;
+mod lease;
 mod node;
 mod nominal;
 mod pins;
@@ -15,7 +17,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -25,13 +27,15 @@ use crate::{
     telemetry::{Metrics, PickHow, UpstreamMetrics},
 };
 
+use balance::Candidate;
 use clients::Clients;
 use pins::{PinKind, Pins};
 
 pub use clients::{Client, Place};
 pub use elsewhere::PinNews;
 pub use health::Checks;
-pub use node::{Lease, Node, Pending};
+pub use lease::{Lease, Pending};
+pub use node::Node;
 pub use nominal::{Attempt, Control};
 
 /// A named group of nodes.
@@ -47,6 +51,8 @@ pub struct Upstream {
     pins: Arc<Pins>,
     clients: Arc<Clients>,
     turn: AtomicUsize,
+    /// Whether all nodes were down when one was wanted last, of the fallback and of the control port.
+    all_down: Arc<[AtomicBool; 2]>,
     metrics: UpstreamMetrics,
 }
 
@@ -97,6 +103,7 @@ impl Upstream {
             clients: clients(config.max_pins, before),
             nodes,
             turn: AtomicUsize::new(0),
+            all_down: before.map_or_else(Arc::default, |before| before.all_down.clone()),
             metrics: metrics.upstream(&config.name),
         }
     }
@@ -198,12 +205,15 @@ impl Upstream {
             let free: Vec<_> = self.nodes.iter().filter(is_free).collect();
             let up: Vec<_> = free.iter().copied().filter(|n| n.is_up(wish.port)).collect();
             let all_down = || self.nodes.iter().all(|n| !n.is_up(wish.port));
-            let (node, how) = match self.choose(&key, &up) {
-                Some(node) if tried.is_empty() => (node, PickHow::Balance),
-                Some(node) => (node, PickHow::Failover),
+            let now = Instant::now();
+            let (node, how) = match self.choose(wish.port, &key, &up, now) {
+                Some(node) => {
+                    self.note_all_down(wish.port, false);
+                    (node, if tried.is_empty() { PickHow::Balance } else { PickHow::Failover })
+                }
                 None if self.when_all_down == WhenAllDown::TryAll && all_down() => {
-                    tracing::warn!(upstream = self.name, "All nodes are down; trying one all the same.");
-                    (self.choose(&key, &free).ok_or(NoNode)?, PickHow::TryAll)
+                    self.note_all_down(wish.port, true);
+                    (self.choose(wish.port, &key, &free, now).ok_or(NoNode)?, PickHow::TryAll)
                 }
                 None => return Err(NoNode),
             };
@@ -233,28 +243,32 @@ impl Upstream {
         Ok(node.lease())
     }
 
-    fn choose<'a>(&self, key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {
-        match self.balance {
-            Balance::Hash => highest(key, nodes),
-            Balance::RoundRobin => self.in_turn(nodes),
-            Balance::LeastSessions => {
-                let load = |n: &Arc<Node>| n.sessions() as f64 / f64::from(n.weight());
-                let least = nodes.iter().map(|n| load(n)).min_by(f64::total_cmp)?;
-                let equal: Vec<_> = nodes.iter().copied().filter(|n| load(n) <= least).collect();
-                self.in_turn(&equal)
-            }
-        }
+    fn choose<'a>(&self, port: NodePort, key: &[u8], nodes: &[&'a Arc<Node>], now: Instant) -> Option<&'a Arc<Node>> {
+        let candidate = |n: &&'a Arc<Node>| Candidate {
+            name: n.name(),
+            sessions: n.sessions(),
+            weight: n.weight(),
+            part: n.part(port, now),
+        };
+        let all: Vec<_> = nodes.iter().map(candidate).collect();
+        let chosen = balance::choose(self.balance, key, &all, || self.turn.fetch_add(1, Ordering::Relaxed))?;
+        nodes.get(chosen).copied()
     }
 
-    /// Weighted turns: a node of weight 2 stands twice in the round.
-    fn in_turn<'a>(&self, nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {
-        let round: usize = nodes.iter().map(|n| n.weight() as usize).sum();
-        let mut at = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(round)?;
-        nodes.iter().copied().find(|n| {
-            let here = at < n.weight() as usize;
-            at = at.saturating_sub(n.weight() as usize);
-            here
-        })
+    /// Says that all nodes are down and tried all the same, or that this is over; once each time.
+    fn note_all_down(&self, port: NodePort, down: bool) {
+        let [fallback, control] = &*self.all_down;
+        let is_control = matches!(port, NodePort::Tcp | NodePort::Udp);
+        let noted = if is_control { control } else { fallback };
+        if noted.load(Ordering::Relaxed) == down || noted.swap(down, Ordering::Relaxed) == down {
+            return;
+        }
+        let (upstream, port) = (self.name(), port.as_str());
+        if down {
+            tracing::warn!(upstream, port, "All nodes are down; they are tried all the same.");
+        } else {
+            tracing::info!(upstream, port, "Not all nodes are down any more.");
+        }
     }
 
     fn count(&self, how: PickHow) {

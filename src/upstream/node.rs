@@ -7,15 +7,19 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::verdict::Verdict;
+use super::{
+    balance,
+    lease::{Lease, Pending},
+    verdict::Verdict,
+};
 use crate::{
     config::{NodeConfig, NodePort, Scheme, UpstreamConfig},
-    telemetry::{ActiveGuard, Metrics, NodeMetrics},
+    telemetry::{Metrics, NodeMetrics},
 };
 
 /// What of a node outlives a reload: its health and the sessions on it.
@@ -49,6 +53,7 @@ pub struct Node {
     /// The ports whose health matters; others count as up.
     checked: Vec<NodePort>,
     config: NodeConfig,
+    slow_start: Option<Duration>,
     pub(super) state: Arc<NodeState>,
     pending: Option<Arc<Semaphore>>,
     metrics: NodeMetrics,
@@ -70,6 +75,7 @@ impl Node {
             checked: checked.to_vec(),
             pending: config.max_pending.map(|n| Arc::new(Semaphore::new(n as usize))),
             config: config.clone(),
+            slow_start: upstream.slow_start,
             state: before.map_or_else(Arc::default, |node| node.state.clone()),
             metrics: metrics.node(&upstream.name, &config.name, checked),
             has_room: OnceLock::new(),
@@ -83,7 +89,7 @@ impl Node {
         let _ = self.has_room.set(hook);
     }
 
-    fn has_room_again(&self) {
+    pub(super) fn has_room_again(&self) {
         if let Some(HasRoom(tell)) = self.has_room.get() {
             tell(&self.upstream);
         }
@@ -120,6 +126,12 @@ impl Node {
         self.config.weight
     }
 
+    /// With how much of its weight it counts for this port, from a tenth to 1: a node that is up again comes slowly.
+    pub(super) fn part(&self, port: NodePort, now: Instant) -> f64 {
+        let risen = self.verdict(port).risen.filter(|_| self.checked.contains(&judge(port)));
+        balance::part(risen, self.slow_start, now)
+    }
+
     /// As many sessions as it may have; none for any number.
     pub fn max_sessions(&self) -> Option<u32> {
         self.config.max_sessions
@@ -133,8 +145,7 @@ impl Node {
     /// Whether the port passes its checks (one not checked, or not yet, counts as up). Data has no
     /// check of its own: it goes by the control port.
     pub fn is_up(&self, port: NodePort) -> bool {
-        let judge = if port == NodePort::Udp { NodePort::Tcp } else { port };
-        !self.checked.contains(&judge) || self.verdict(port).up
+        !self.checked.contains(&judge(port)) || self.verdict(port).up
     }
 
     /// Whether the first check of every port has ended.
@@ -261,7 +272,7 @@ impl Node {
             Some(places) => places.clone().acquire_owned().await.ok(),
             None => None,
         };
-        Pending { node: self.clone(), port, since: Instant::now(), permit, is_open: false }
+        Pending::new(self.clone(), port, permit)
     }
 
     /// A lease for one more session, if `max_sessions` leaves room for it.
@@ -282,14 +293,14 @@ impl Node {
     }
 
     /// Takes the result of a real connect into account. It can only mark a port down.
-    fn connect_ended(&self, port: NodePort, good: bool) {
-        let turned = self.verdict(port).connected(good);
+    pub(super) fn connect_ended(&self, port: NodePort, good: bool) {
+        let turned = self.verdict(port).connected(good, Instant::now());
         self.tell(port, turned);
     }
 
     /// Takes the result of a check into account.
-    pub(super) fn judge(&self, port: NodePort, good: bool, threshold: u32) {
-        let turned = self.verdict(port).checked(good, threshold);
+    pub(super) fn judge(&self, port: NodePort, good: bool, threshold: u32, now: Instant) {
+        let turned = self.verdict(port).checked(good, threshold, now);
         self.tell(port, turned);
     }
 
@@ -327,63 +338,7 @@ impl Node {
     }
 }
 
-/// One session on a node, until it drops.
-#[derive(Debug)]
-pub struct Lease {
-    node: Arc<Node>,
-    counted: Option<ActiveGuard>,
-}
-
-impl Lease {
-    fn new(node: Arc<Node>) -> Lease {
-        Lease { counted: Some(node.metrics.session()), node }
-    }
-
-    /// The node held.
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.counted = None;
-        let before = self.node.state.sessions.fetch_sub(1, Ordering::Relaxed);
-        if before == 1 && self.node.drains() {
-            tracing::info!(upstream = self.node.upstream(), node = self.node.name(), "A node is drained.");
-        }
-        self.node.has_room_again();
-    }
-}
-
-/// A connect in the making.
-#[derive(Debug)]
-pub struct Pending {
-    node: Arc<Node>,
-    port: NodePort,
-    since: Instant,
-    permit: Option<OwnedSemaphorePermit>,
-    is_open: bool,
-}
-
-impl Pending {
-    /// The connection is open: from here on it takes no place in the node's queue.
-    pub fn opened(&mut self) {
-        self.permit = None;
-        self.is_open = true;
-        self.node.metrics.connected(self.since.elapsed());
-    }
-
-    /// The node is there.
-    pub fn connected(mut self) {
-        if !self.is_open {
-            self.opened();
-        }
-        self.node.connect_ended(self.port, true);
-    }
-
-    /// The connect failed: a passive mark, which an active check takes back.
-    pub fn failed(self) {
-        self.node.connect_ended(self.port, false);
-    }
+/// The port whose checks say of this one whether it is up.
+fn judge(port: NodePort) -> NodePort {
+    if port == NodePort::Udp { NodePort::Tcp } else { port }
 }

@@ -37,12 +37,14 @@ mod limits;
 mod logs;
 mod namespaces;
 mod node_tls;
+mod nodes;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod path_mtu;
 mod persistence;
 mod readme;
 mod records;
+mod reload;
 mod resume;
 mod routing;
 mod secrets;

@@ -53,6 +53,13 @@ fn keys(schema: &Value, node: &Value, path: &str, rows: &mut Vec<String>) {
     }
 }
 
+/// Every key that the table has.
+pub(crate) fn config_keys() -> Vec<String> {
+    let (schema, mut rows) = (Config::schema(), Vec::new());
+    keys(&schema, &schema, "", &mut rows);
+    rows.iter().map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+}
+
 fn resolve<'s>(schema: &'s Value, node: &'s Value) -> &'s Value {
     let name = node.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
     name.map_or(node, |name| resolve(schema, &schema["$defs"][name]))

@@ -83,10 +83,10 @@ async fn a_reload_says_what_came_of_it_and_a_bad_file_every_problem() {
     assert!(said.body.contains("colour"), "{said:?}");
     let status = operator.get("/api/v1/status").await.json();
     assert_eq!((&status["generation"], &status["last_reload"]["success"]), (&1.into(), &false.into()));
-    std::fs::write(&file, good.replace("access.log", "other.log")).unwrap();
+    std::fs::write(&file, good.replace("admin: {address: '127.0.0.1:0'", "admin: {address: '127.0.0.2:0'")).unwrap();
     let said = operator.post("/api/v1/reload", "").await;
     assert_eq!(said.status, 200);
-    assert!(said.body.contains("access_log needs a restart"), "{said:?}");
+    assert!(said.body.contains("admin.address needs a restart"), "{said:?}");
     let status = operator.get("/api/v1/status").await.json();
     assert_eq!((&status["generation"], &status["last_reload"]["success"]), (&2.into(), &true.into()));
 }

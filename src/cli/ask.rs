@@ -1,0 +1,168 @@
+//! One question to an admin door: a GET over plain HTTP, as little of it as that takes.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    str::FromStr,
+    time::Duration,
+};
+
+/// A connect, or a silence, may take so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// No answer is longer than this, in bytes.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("cannot be reached: {0}")]
+    Unreachable(io::Error),
+    #[error("the answer broke off: {0}")]
+    Broken(io::Error),
+    #[error("what answers there is no admin door")]
+    NoHttp,
+    #[error("the token is not one line of visible characters")]
+    BadToken,
+    #[error("it answers {status}: {message}")]
+    Refused { status: u16, message: String },
+}
+
+/// Where an admin door is: `http://HOST:PORT`, with a path where a proxy stands in front of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Url {
+    /// Host and port, as a `Host` field has them.
+    authority: String,
+    /// What stands before each path, without a slash at its end.
+    prefix: String,
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.prefix)
+    }
+}
+
+impl FromStr for Url {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Url, Self::Err> {
+        const WANTED: &str = "expected http://HOST:PORT, in the clear and without a login";
+        let rest = text.strip_prefix("http://").ok_or(WANTED)?;
+        let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_plain = |text: &str| text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#'));
+        if authority.is_empty() || authority.starts_with(':') || !is_plain(rest) {
+            return Err(WANTED);
+        }
+        Ok(Url { authority: authority.to_owned(), prefix: prefix.trim_end_matches('/').to_owned() })
+    }
+}
+
+impl Url {
+    /// What is at this path.
+    pub(super) fn get(&self, path: &str, token: Option<&str>) -> Result<String, AskError> {
+        let authorization = match token {
+            Some(token) if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) => {
+                return Err(AskError::BadToken);
+            }
+            Some(token) => format!("Authorization: Bearer {token}\r\n"),
+            None => String::new(),
+        };
+        let mut stream = self.connect().map_err(AskError::Unreachable)?;
+        // To HTTP/1.0 nobody answers in chunks, and the end of the answer is that of the connection.
+        let head = format!(
+            "GET {}{path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n{authorization}\r\n",
+            self.prefix, self.authority
+        );
+        stream.write_all(head.as_bytes()).map_err(AskError::Broken)?;
+        let mut answer = Vec::new();
+        stream.take(LONGEST).read_to_end(&mut answer).map_err(AskError::Broken)?;
+        read(&String::from_utf8_lossy(&answer))
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let place = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for address in place.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, PATIENCE) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The body of an answer that says yes and is whole.
+fn read(answer: &str) -> Result<String, AskError> {
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(AskError::NoHttp)?;
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let is_http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    let status = words.next().and_then(|status| status.parse().ok()).filter(|_| is_http).ok_or(AskError::NoHttp)?;
+    let length = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    if length.is_some_and(|length| body.len() < length) {
+        return Err(AskError::Broken(io::ErrorKind::UnexpectedEof.into()));
+    }
+    if status == 200 {
+        return Ok(body.to_owned());
+    }
+    let said = serde_json::from_str::<serde_json::Value>(body).ok();
+    let message = said.as_ref().and_then(|said| said.get("message")?.as_str()).unwrap_or("no reason is given");
+    Err(AskError::Refused { status, message: message.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_host_in_the_clear() {
+        for (text, shown) in [
+            ("http://127.0.0.1:9180", "http://127.0.0.1:9180"),
+            ("http://[::1]:9180/", "http://[::1]:9180"),
+            ("http://gate/fallgate/", "http://gate/fallgate"),
+        ] {
+            assert_eq!(text.parse::<Url>().unwrap().to_string(), shown);
+        }
+        for text in
+            ["", "127.0.0.1:9180", "https://gate:9180", "http://", "http://:1", "http://a:b@gate:1", "http://a b/"]
+        {
+            assert!(text.parse::<Url>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_answer_that_says_yes_is_one() {
+        let of = |text: &str| read(text).map_err(|error| error.to_string());
+        assert_eq!(of("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").as_deref(), Ok("{}"));
+        assert_eq!(of("HTTP/1.0 200 OK\r\n\r\n{}").as_deref(), Ok("{}"));
+        for (answer, part) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", "broke off"),
+            ("HTTP/1.1 401 No\r\n\r\n{\"message\": \"This needs a token.\"}", "401: This needs a token."),
+            ("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", "502: no reason is given"),
+            ("SSH-2.0-x\r\n", "no admin door"),
+            ("SMTP 200 x\r\n\r\n", "no admin door"),
+            ("", "no admin door"),
+        ] {
+            let error = of(answer).unwrap_err();
+            assert!(error.contains(part), "{answer:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_could_say_more_than_itself_is_not_sent() {
+        let url: Url = "http://127.0.0.1:1".parse().unwrap();
+        for token in ["", "a b", "a\r\nX: y", "ä"] {
+            assert!(matches!(url.get("/", Some(token)), Err(AskError::BadToken)), "{token:?}");
+        }
+    }
+}
