@@ -37,6 +37,10 @@ pub struct UpstreamConfig {
     /// What happens to a new session while no node is healthy; default `refuse`. A fallback session may wait for one first, as `when_full` says.
     #[serde(default)]
     pub when_all_down: WhenAllDown,
+    /// How long the requests of a session are held while its node cannot be reached; default 15s, with 0s not at all. A PUT of more than 64 KiB is held for 10s at most.
+    #[serde(default = "default_node_grace", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::any")]
+    pub node_grace: Duration,
     /// The nodes; required, at least one.
     #[schemars(length(min = 1))]
     pub nodes: Vec<NodeConfig>,
@@ -44,6 +48,10 @@ pub struct UpstreamConfig {
 
 fn default_max_pins() -> u32 {
     100_000
+}
+
+fn default_node_grace() -> Duration {
+    Duration::from_secs(15)
 }
 
 /// What is spoken to the nodes of an upstream.

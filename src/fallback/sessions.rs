@@ -21,8 +21,8 @@ use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 
 /// Refused starts that are remembered, and as many sessions that operators ended.
 const REMEMBERED: usize = 4096;
-/// Memory for start bodies that are read whole before they go on, over all sessions, in KiB.
-const START_BODIES_KIB: u32 = 64 * 1024;
+/// Memory for bodies that are read whole before they go on, over all sessions, in KiB.
+const BODIES_KIB: u32 = 64 * 1024;
 
 /// All sessions that are live now.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Sessions {
     key: (u64, u64),
     access_log: AccessLog,
     shown: Live,
-    start_bodies: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Sessions {
             key: ((key >> 64) as u64, key as u64),
             access_log,
             shown,
-            start_bodies: Arc::new(Semaphore::new(START_BODIES_KIB as usize)),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
         }
     }
 
@@ -164,10 +164,10 @@ impl Sessions {
         }
     }
 
-    /// Room for a start body of `bytes`, out of a budget for all; nothing when it is used up.
-    pub fn start_body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    /// Room for a body of `bytes` that is read whole, out of a budget for all; nothing when it is used up.
+    pub fn body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        self.start_bodies.clone().try_acquire_many_owned(kib).ok()
+        self.bodies.clone().try_acquire_many_owned(kib).ok()
     }
 
     /// Twelve hex digits that stand for the id in this process.
