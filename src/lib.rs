@@ -44,10 +44,11 @@
 //! must have the right shape; its id must be new and be the one in the path. Where a maximum, a rate or the
 //! nodes leave no room for it now it waits its turn (`fallback::waiting`). Then [`upstream`] gives a
 //! lease on a node: the one that has the partial files of a session that ended badly, else by balance.
-//! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. The
+//! Every later request finds its session in the table ([`fallback::Sessions`]), or goes nowhere. Its node is reached
+//! (`fallback::reach`); where that fails the request is held for a while (`fallback::hold`), as nobody has read of it. The
 //! connection is lent to the engine (`fallback::engine`) for the length of the exchange, and the node's
 //! connection likewise (`fallback::node_conn`); bodies stream both ways, as fast as the caps of [`limit`] let them
-//! (`fallback::stream`), and are never kept. Meanwhile
+//! (`fallback::stream`), and are not kept. Meanwhile
 //! the owner watches: a client that waits hears a 102, an exchange in which nothing moves is ended. What
 //! the node says is looked at before the client obeys it (`fallback::guard`). At the session's end one
 //! access record is written ([`telemetry::AccessLog`]).

@@ -28,7 +28,7 @@ enum Column {
 /// The parameters that a query may have.
 pub(super) const PARAMETERS: &[(&str, &str)] = &[
     ("kind", "Only those of this kind: `session`, `control`, `flow`, `tunnel` or `request`."),
-    ("state", "Only those in this state: `waiting`, `starting` or `open`."),
+    ("state", "Only those in this state: `waiting`, `starting`, `held` or `open`."),
     ("listener", "Only those that came in by this listener."),
     ("node", "Only those on this node."),
     ("limit", "How many are told at most; default 1000, up to 10000."),

@@ -202,7 +202,7 @@ pub struct Session {
     pub id: String,
     /// `session`, `control`, `flow`, `tunnel` or `request`.
     pub kind: &'static str,
-    /// `waiting` for room, `starting` until the node has answered, then `open`.
+    /// `waiting` for room, `starting` until the node has answered, then `open`; `held` while its node cannot be reached.
     pub state: &'static str,
     /// The listener it came in by.
     pub listener: Arc<str>,

@@ -77,6 +77,7 @@ fn the_defaults_are_these() {
     assert!(listener.trusted_proxies.is_empty());
     let upstream = &config.upstreams[0];
     assert_eq!((upstream.scheme, &upstream.tls, upstream.max_pins), (Scheme::Http, &None, 100_000));
+    assert_eq!(upstream.node_grace, Duration::from_secs(15));
     assert_eq!(upstream.affinity, AffinityConfig { key: AffinityKey::Session, idle: Duration::from_secs(1800) });
     assert_eq!((node.port(NodePort::Http), node.port(NodePort::Https)), (Some(8080), None));
 }
@@ -171,6 +172,7 @@ fn what_stands_in_front_and_behind_survives_being_written_and_read() {
     upstream["tls"] = json!({ "server_name": "node.example", "verify": false });
     upstream["affinity"] = json!({ "key": "user", "idle": "1h" });
     upstream["max_pins"] = json!(1);
+    upstream["node_grace"] = json!("0s");
     upstream["nodes"][0]["ports"] = json!({ "http": 8080, "https": 8443 });
     let config = accept(&tree).unwrap();
     let listener = &config.listeners[0];
@@ -181,7 +183,7 @@ fn what_stands_in_front_and_behind_survives_being_written_and_read() {
     let upstream = &config.upstreams[0];
     assert_eq!(upstream.nodes[0].port(upstream.scheme.port()), Some(8443));
     assert!(!upstream.tls.as_ref().unwrap().verify);
-    assert_eq!(upstream.affinity.key, AffinityKey::User);
+    assert_eq!((upstream.affinity.key, upstream.node_grace), (AffinityKey::User, Duration::ZERO));
     assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
 }
 

@@ -41,6 +41,10 @@ pub struct UpstreamConfig {
     /// What happens to a new session while no node is healthy; default `refuse`. A fallback session may wait for one first, as `when_full` says.
     #[serde(default)]
     pub when_all_down: WhenAllDown,
+    /// How long the requests of a session are held while its node cannot be reached; default 15s, with 0s not at all. A PUT of more than 64 KiB is held for 10s at most.
+    #[serde(default = "default_node_grace", with = "leaf::duration")]
+    #[schemars(schema_with = "leaf::duration::any")]
+    pub node_grace: Duration,
     /// The nodes; required, at least one.
     #[schemars(length(min = 1))]
     pub nodes: Vec<NodeConfig>,
@@ -53,6 +57,10 @@ fn default_max_pins() -> u32 {
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
 fn default_slow_start() -> Option<Duration> {
     Some(Duration::from_secs(30))
+}
+
+fn default_node_grace() -> Duration {
+    Duration::from_secs(15)
 }
 
 /// What is spoken to the nodes of an upstream.

@@ -12,8 +12,9 @@ use super::{
     Door, answer, body,
     exchange::Exchange,
     grammar::{self, Call},
+    passage::{Passed, pass},
     session::Session,
-    start, watch,
+    start,
 };
 use crate::{
     config::{BindClient, UnknownSession},
@@ -236,18 +237,12 @@ async fn follow(
     Ok(Prepared::Carry(Arc::new(Exchange::of_session(call, head, door.upstream.clone(), forwarded, session, node))))
 }
 
-/// Lends the connection to the engine for the exchange, then looks at what became of it.
+/// Has the exchange carried to its node, then looks at what became of it.
 async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Vec<Arc<Session>>) -> Next {
     let (in_flight, begin) = (exchange.session.as_ref().map(|s| s.request()), Instant::now());
-    let (lent, loan) = airlock.lend(exchange.head.raw().clone());
-    let stalled = tokio::select! {
-        () = door.engine.carry(lent, exchange.clone()) => false,
-        () = watch::watch(&door.timeouts, door.slow_node_notice, &loan, &exchange) => true,
-        () = cancelled(&exchange) => false,
-    };
-    let airlock = loan.take_back();
+    let Passed { airlock, node_conn, stalled } = pass(door, airlock, &exchange).await;
     // A body that the node did not read to its end would stand before the next head.
-    let node_conn = exchange.take_node_conn().filter(|_| airlock.as_ref().is_some_and(|a| a.body_left() == 0));
+    let node_conn = node_conn.filter(|_| airlock.as_ref().is_some_and(|a| a.body_left() == 0));
     let mut fate = exchange.fate();
     let operation = exchange.call.operation;
     if exchange.session.as_ref().is_some_and(|session| session.is_cancelled()) && !fate.whole {
@@ -327,7 +322,7 @@ async fn one_cancelled(sessions: &[Arc<Session>]) {
 }
 
 /// Waits until an operator ends the session that it is part of.
-async fn cancelled(exchange: &Exchange) {
+pub(super) async fn cancelled(exchange: &Exchange) {
     match &exchange.session {
         Some(session) => session.cancelled().await,
         None => std::future::pending().await,

@@ -5,6 +5,7 @@
 //! here is only how the two heads differ, what is counted, and what a failure is called.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use pingora_core::{
     ErrorSource, ErrorType,
     apps::HttpServerApp,
-    protocols::{Digest, http::ServerSession},
+    protocols::http::ServerSession,
     server::configuration::ServerConf,
     upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy},
 };
@@ -33,11 +34,10 @@ use super::{
     stream::EngineStream,
 };
 use crate::{
-    config::{Config, ListenerConfig, Scheme, TimeoutsConfig, UpstreamConfig},
+    config::{ListenerConfig, UpstreamConfig},
     limit::Bandwidth,
-    net::{http1::Lent, tls::TlsError, tls_client::ClientTls},
-    telemetry::{AddedLatency, Direction, Operation, Reason, WorkClock},
-    upstream::Pending,
+    net::http1::Lent,
+    telemetry::{AddedLatency, Direction, Operation, Reason},
 };
 
 /// What of an answer's body that nobody reads is taken from a node before it is given up, in bytes.
@@ -64,38 +64,30 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Builds the engine of a listener for its upstream; fails when the authorities of the nodes'
-    /// certificates cannot be read.
+    /// Builds the engine of a listener for its upstream.
     pub(super) fn new(
         listener: &ListenerConfig,
         upstream: &UpstreamConfig,
-        top: &Config,
         bandwidth: Bandwidth,
         added: AddedLatency,
-    ) -> Result<Engine, TlsError> {
-        let tls = match upstream.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(ClientTls::build(&upstream.tls.clone().unwrap_or_default())?),
-        };
+    ) -> Engine {
         let conf = ServerConf {
-            max_retries: 64,
+            max_retries: 1,
             // The engine speaks no TLS here, and must not look for the system's authorities.
             ca_file: Some("/dev/null".to_owned()),
             ..ServerConf::default()
         };
         let carrier = Carrier {
-            timeouts: top.timeouts.clone(),
             headers: Headers {
                 node_target: listener.node_target,
                 scheme: upstream.scheme,
                 guard: listener.guard.clone(),
             },
-            tls,
             exchanges: AtomicU64::new(0),
         };
         let (never, shutdown) = watch::channel(false);
         let proxy = Arc::new(http_proxy(&Arc::new(conf), carrier));
-        Ok(Engine { proxy, bandwidth, listener: listener.name.as_str().into(), added, shutdown, _never: never })
+        Engine { proxy, bandwidth, listener: listener.name.as_str().into(), added, shutdown, _never: never }
     }
 
     /// Carries one exchange; afterwards the exchange tells what became of it.
@@ -110,9 +102,7 @@ impl Engine {
 
 /// The phases of one request.
 struct Carrier {
-    timeouts: TimeoutsConfig,
     headers: Headers,
-    tls: Option<ClientTls>,
     /// Numbers the exchanges, so that the engine's own pool never finds one's connection for another.
     exchanges: AtomicU64,
 }
@@ -125,7 +115,6 @@ fn never_ends(what: &'static str) -> Box<pingora_core::Error> {
 #[derive(Default)]
 struct Ctx {
     exchange: Option<Arc<Exchange>>,
-    pending: Option<Pending>,
     passes_body: bool,
     unread: usize,
     interim: usize,
@@ -166,83 +155,16 @@ impl ProxyHttp for Carrier {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Ctx) -> pingora_core::Result<Box<HttpPeer>> {
-        let exchange = ctx.exchange()?.clone();
-        let kept = exchange.session.as_ref().and_then(|session| session.take_node_conn());
-        let address = loop {
-            let node = exchange.node();
-            exchange.on_clock(WorkClock::stand);
-            let pending = match kept {
-                Some(_) => None,
-                None => Some(node.pending(node.fallback_port()).await),
-            };
-            let address = node.address(node.fallback_port()).await;
-            exchange.on_clock(WorkClock::run);
-            match address {
-                Ok(address) => {
-                    ctx.pending = pending;
-                    break address;
-                }
-                Err(error) => {
-                    pending.into_iter().for_each(Pending::failed);
-                    exchange.fail(Reason::NodeUnreachable, format!("{}: no address: {error}", node.name()));
-                    if exchange.move_on().is_err() {
-                        return Err(pingora_core::Error::new_up(ErrorType::ConnectError));
-                    }
-                    exchange.forgive();
-                }
-            }
-        };
-        let connector = Connector {
-            address,
-            host: exchange.node().host().to_owned(),
-            tls: self.tls.clone(),
-            slot: exchange.node_slot(kept),
-            has_body: exchange.head.content_length().is_some_and(|n| n > 0),
-        };
-        let mut peer = HttpPeer::new(address, false, String::new());
+        let exchange = ctx.exchange()?;
+        let connector =
+            Connector { slot: exchange.node_slot(), has_body: exchange.head.content_length().is_some_and(|n| n > 0) };
+        // The connection is there already, wherever it leads to.
+        let mut peer = HttpPeer::new(SocketAddr::from(([0, 0, 0, 0], 0)), false, String::new());
         peer.options.custom_l4 = Some(Arc::new(connector));
-        peer.options.connection_timeout = Some(self.timeouts.connect);
-        peer.options.total_connection_timeout = Some(self.timeouts.connect);
         peer.options.idle_timeout = Some(Duration::ZERO);
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         peer.group_key = self.exchanges.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(peer))
-    }
-
-    fn fail_to_connect(
-        &self,
-        _: &mut Session,
-        _: &HttpPeer,
-        ctx: &mut Ctx,
-        mut error: Box<pingora_core::Error>,
-    ) -> Box<pingora_core::Error> {
-        if let Some(pending) = ctx.pending.take() {
-            pending.failed();
-        }
-        if let Ok(exchange) = ctx.exchange() {
-            exchange.fail(Reason::NodeUnreachable, format!("{}: {error}", exchange.node().name()));
-            let moved = exchange.move_on().is_ok();
-            if moved {
-                exchange.forgive();
-            }
-            error.set_retry(moved);
-        }
-        error
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _: &mut Session,
-        _: bool,
-        _: &HttpPeer,
-        _: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
-        ctx: &mut Ctx,
-    ) -> pingora_core::Result<()> {
-        if let Some(pending) = ctx.pending.take() {
-            pending.connected();
-        }
-        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -336,16 +258,15 @@ impl ProxyHttp for Carrier {
         Ok(None)
     }
 
-    /// No request is sent twice once a node may have read of it.
+    /// What is sent twice is not for the engine to say.
     fn error_while_proxy(
         &self,
-        peer: &HttpPeer,
+        _: &HttpPeer,
         _: &mut Session,
         mut error: Box<pingora_core::Error>,
         _: &mut Ctx,
         _: bool,
     ) -> Box<pingora_core::Error> {
-        let _ = peer;
         error.set_retry(false);
         error
     }
@@ -359,13 +280,6 @@ impl ProxyHttp for Carrier {
                 None => Reason::NodeBadAnswer,
             },
             (ErrorSource::Upstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => Reason::Stalled,
-            (
-                ErrorSource::Upstream,
-                ErrorType::ConnectError
-                | ErrorType::ConnectTimedout
-                | ErrorType::ConnectRefused
-                | ErrorType::ConnectNoRoute,
-            ) => Reason::NodeUnreachable,
             (ErrorSource::Upstream, _) => Reason::NodeLost,
             _ => Reason::Internal,
         };

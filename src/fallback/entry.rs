@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::needs::{Need, Needs, Waiter};
 use crate::{
@@ -32,6 +33,8 @@ pub struct Entry {
     rates: Rates,
     listeners: Mutex<HashMap<String, Arc<OfDoor>>>,
     upstreams: ArcSwap<HashMap<String, Arc<Upstream>>>,
+    /// A node may be up that was down.
+    news: Arc<Notify>,
     waiting: Crowd,
 }
 
@@ -110,6 +113,7 @@ impl Entry {
             rates: Rates::new(),
             listeners: Mutex::default(),
             upstreams: ArcSwap::default(),
+            news: Arc::default(),
             waiting: Crowd::new(limits.max_waiting),
         }
     }
@@ -141,8 +145,11 @@ impl Entry {
         }
         self.lock().retain(|name, _| config.listeners.iter().any(|listener| listener.name == *name));
         for upstream in upstreams.values() {
-            let (room, needs) = (self.room.clone(), self.needs.clone());
-            let tell = move |name: &str| room.poke_where(|waiter| needs.may_be(waiter, &Need::Node(name.into())));
+            let (room, needs, news) = (self.room.clone(), self.needs.clone(), self.news.clone());
+            let tell = move |name: &str| {
+                room.poke_where(|waiter| needs.may_be(waiter, &Need::Node(name.into())));
+                news.notify_waiters();
+            };
             upstream.tell_room(Arc::new(tell));
         }
         self.upstreams.store(Arc::new(upstreams.clone()));
@@ -166,6 +173,11 @@ impl Entry {
         let upstreams = self.upstreams.load();
         let same = upstreams.get(upstream.name()).filter(|now| now.fallback_port() == upstream.fallback_port());
         same.unwrap_or(upstream).clone()
+    }
+
+    /// Ends when a node may be up that was down.
+    pub(super) fn node_news(&self) -> Notified<'_> {
+        self.news.notified()
     }
 
     /// Counts a request outside of a session that was let in, or says that it is one too many.

@@ -141,7 +141,7 @@ impl Exchange {
         self.lock().node.clone()
     }
 
-    /// Another node instead of the one that could not be reached. Only a start may move: later
+    /// Another node instead of the one that could not be reached, which counts as tried. Only a start may move: later
     /// requests need the node that has the session.
     pub(super) fn move_on(&self) -> Result<(), NoNode> {
         let session = self.session.as_ref().filter(|_| self.is_start()).ok_or(NoNode)?;
@@ -156,23 +156,31 @@ impl Exchange {
         Ok(())
     }
 
-    /// A fresh slot for the connection to the node, with a kept one in it if there is one.
-    pub(super) fn node_slot(&self, kept: Option<NodeConn>) -> Slot {
-        let slot = Slot::new(Mutex::new(kept));
-        self.lock().node_conn = slot.clone();
-        slot
+    /// From now on every other node may be tried again.
+    pub(super) fn forget_tried(&self) {
+        self.lock().tried.clear();
+    }
+
+    /// The connection to the node, for the engine to take.
+    pub(super) fn set_node_conn(&self, conn: NodeConn) {
+        self.lock().node_conn = Slot::new(Mutex::new(Some(conn)));
+    }
+
+    /// Where the engine finds the connection to the node.
+    pub(super) fn node_slot(&self) -> Slot {
+        self.lock().node_conn.clone()
     }
 
     /// The values of a field of the node's answer, in its own bytes.
     pub(super) fn answered(&self, name: &str) -> Vec<Vec<u8>> {
-        let slot = self.lock().node_conn.clone();
+        let slot = self.node_slot();
         let conn = slot.lock().unwrap_or_else(PoisonError::into_inner);
         conn.as_ref().map(|c| c.answer.values(name).into_iter().map(<[u8]>::to_vec).collect()).unwrap_or_default()
     }
 
     /// Takes the connection to the node away from the engine, if it still has one.
     pub(super) fn take_node_conn(&self) -> Option<NodeConn> {
-        let slot = self.lock().node_conn.clone();
+        let slot = self.node_slot();
         slot.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -181,7 +189,7 @@ impl Exchange {
         self.lock().fate.failure.get_or_insert((reason, detail));
     }
 
-    /// A node was moved on from; its failure is no longer the request's.
+    /// The request is sent anew; what failed is no longer its failure.
     pub(super) fn forgive(&self) {
         self.lock().fate.failure = None;
     }
@@ -245,12 +253,11 @@ impl Exchange {
 
     /// The final head was given to the client's connection: what the gateway added until now is counted.
     pub(super) fn handed(&self, added: &AddedLatency) {
-        let slot = self.lock().node_conn.clone();
+        let slot = self.node_slot();
         let times = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(NodeConn::times);
         if let Some(times) = times {
             self.on_clock(|clock| {
                 clock.stand_at(times.sent);
-                clock.waited(times.connecting);
                 clock.run_from(times.answered);
                 clock.count(added);
             });

@@ -1,8 +1,8 @@
 //! The fallback door: every HTTP(S) fallback session runs through here.
 //!
 //! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is, `start` with `body` and
-//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs, and
-//! `engine` carries it to its node. What is refused is answered in `answer`; nothing of it reaches a node.
+//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs. `passage`
+//! brings it to its node: `reach` connects, with `hold` for a node that is not there, and `engine` carries. What is refused is answered in `answer`; nothing of it reaches a node.
 
 mod admission;
 mod answer;
@@ -15,9 +15,12 @@ mod exchange;
 pub mod grammar;
 pub mod guard;
 mod headers;
+mod hold;
 mod needs;
 mod node_conn;
 mod node_head;
+mod passage;
+mod reach;
 mod session;
 mod sessions;
 mod start;
@@ -33,9 +36,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AdmissionConfig, Config, ListenerConfig, PersistentConnection, TimeoutsConfig, UpstreamConfig},
+    config::{AdmissionConfig, Config, ListenerConfig, PersistentConnection, Scheme, TimeoutsConfig, UpstreamConfig},
     limit::{Bandwidth, Guest},
-    net::{entrance::Entrance, http1::Airlock, tls::TlsError},
+    net::{entrance::Entrance, http1::Airlock, tls::TlsError, tls_client::ClientTls},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
 };
@@ -56,6 +59,10 @@ pub struct Door {
     timeouts: TimeoutsConfig,
     /// None is off.
     slow_node_notice: Option<Duration>,
+    /// Zero is off.
+    node_grace: Duration,
+    /// None where nodes are spoken to in the clear.
+    node_tls: Option<ClientTls>,
     engine: engine::Engine,
     sessions: Arc<Sessions>,
     entry: Arc<Entry>,
@@ -77,15 +84,21 @@ impl Door {
         drain: CancellationToken,
     ) -> Result<Door, TlsError> {
         let own = metrics.listener(&config.name);
+        let node_tls = match upstream.0.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(ClientTls::build(&upstream.0.tls.clone().unwrap_or_default())?),
+        };
         Ok(Door {
             name: config.name.clone(),
             entrance: Entrance::build(config, &top.timeouts, metrics)?,
-            engine: engine::Engine::new(config, upstream.0, top, bandwidth, own.added_latency())?,
+            engine: engine::Engine::new(config, upstream.0, bandwidth, own.added_latency()),
             upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),
             timeouts: top.timeouts.clone(),
             slow_node_notice: config.slow_node_notice,
+            node_grace: upstream.0.node_grace,
+            node_tls,
             sessions,
             own: entry.door(&config.name),
             entry,

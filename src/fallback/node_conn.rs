@@ -7,13 +7,12 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::{
-    Error, ErrorType,
     connectors::L4Connect,
     protocols::l4::{
         socket::SocketAddr as EngineAddr,
@@ -27,7 +26,10 @@ use tokio::{
 };
 
 use super::node_head::NodeHead;
-use crate::net::tls_client::{ClientTls, NodeTlsConn};
+use crate::net::{
+    tcp,
+    tls_client::{ClientTls, NodeTlsConn},
+};
 
 /// The byte stream of a connection to a node.
 #[derive(Debug)]
@@ -44,8 +46,10 @@ pub(super) struct NodeConn {
     head: BytesMut,
     /// The head of the answer that is read now.
     pub(super) answer: NodeHead,
-    /// How long it took to open for this exchange.
-    connecting: Duration,
+    /// It has carried an exchange before this one.
+    is_kept: bool,
+    /// A byte of an answer has come in this exchange.
+    has_heard: bool,
     /// The head of the request was given to it.
     sent: Option<Instant>,
     /// The final head of the answer had come.
@@ -55,8 +59,6 @@ pub(super) struct NodeConn {
 /// What an exchange took at its node's connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// To open the connection; zero for a kept one.
-    pub(super) connecting: Duration,
     /// When the head of the request was on its way, or its body was waited for.
     pub(super) sent: Instant,
     /// When the final head of the answer had come.
@@ -64,28 +66,34 @@ pub(super) struct Times {
 }
 
 impl NodeConn {
-    async fn open(address: SocketAddr, tls: Option<(&ClientTls, &str)>) -> io::Result<NodeConn> {
-        let begin = Instant::now();
+    /// Opens one; with TLS for a node of this host.
+    pub(super) async fn open(address: SocketAddr, tls: Option<(&ClientTls, &str)>) -> io::Result<NodeConn> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let io = match tls {
             None => Io::Plain(stream),
             Some((tls, host)) => Io::Tls(Box::new(tls.connect(stream, host).await?)),
         };
-        let (head, answer, connecting) = (BytesMut::new(), NodeHead::default(), begin.elapsed());
-        Ok(NodeConn { io, head, answer, connecting, sent: None, answered: None })
+        let (head, answer) = (BytesMut::new(), NodeHead::default());
+        Ok(NodeConn { io, head, answer, is_kept: false, has_heard: false, sent: None, answered: None })
     }
 
     /// Makes a kept connection ready for its next exchange.
-    fn renew(&mut self) {
+    pub(super) fn renew(&mut self) {
         self.answer = NodeHead::default();
-        (self.connecting, self.sent, self.answered) = (Duration::ZERO, None, None);
+        (self.is_kept, self.has_heard, self.sent, self.answered) = (true, false, None, None);
+    }
+
+    /// Whether it was kept from an earlier exchange and has brought nothing in this one: the node may have closed it
+    /// before it could see the request.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_kept && !self.has_heard
     }
 
     /// What the exchange took, once the final head of its answer has come.
     pub(super) fn times(&self) -> Option<Times> {
         let (sent, answered) = self.sent.zip(self.answered)?;
-        Some(Times { connecting: self.connecting, sent, answered })
+        Some(Times { sent, answered })
     }
 
     /// Whether nothing has come since the last answer: a node that closed, or says more than it was
@@ -94,7 +102,14 @@ impl NodeConn {
         let mut space = [0; 1];
         let mut probe = ReadBuf::new(&mut space);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.poll_io_read(&mut cx, &mut probe).is_pending()
+        // What TLS says for itself is read here, and what has only just come is seen below.
+        if self.poll_io_read(&mut cx, &mut probe).is_ready() {
+            return false;
+        }
+        tcp::is_quiet(match &self.io {
+            Io::Plain(io) => io,
+            Io::Tls(io) => io.get_ref().0,
+        })
     }
 
     fn poll_io_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -119,13 +134,10 @@ fn lock(slot: &Slot) -> MutexGuard<'_, Option<NodeConn>> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens, or takes up, the connection of one exchange when the engine asks for it.
+/// Gives the engine the connection of one exchange when it asks for it.
 #[derive(Debug)]
 pub(super) struct Connector {
-    pub(super) address: SocketAddr,
-    pub(super) host: String,
-    pub(super) tls: Option<ClientTls>,
-    /// Holds a kept connection already, or is filled.
+    /// Holds the connection.
     pub(super) slot: Slot,
     /// Whether the request has a body, whose beginning the head waits for.
     pub(super) has_body: bool,
@@ -134,25 +146,6 @@ pub(super) struct Connector {
 #[async_trait]
 impl L4Connect for Connector {
     async fn connect(&self, _: &EngineAddr) -> pingora_core::Result<Stream> {
-        let is_kept = match lock(&self.slot).as_mut() {
-            Some(kept) => {
-                kept.renew();
-                true
-            }
-            None => false,
-        };
-        if !is_kept {
-            let tls = self.tls.as_ref().map(|tls| (tls, self.host.as_str()));
-            let conn = NodeConn::open(self.address, tls).await.map_err(|error| {
-                let kind = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-                    io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-                    _ => ErrorType::ConnectError,
-                };
-                Error::because(kind, format!("connecting to {}", self.address), error)
-            })?;
-            *lock(&self.slot) = Some(conn);
-        }
         let stream = NodeStream { slot: self.slot.clone(), holds_head: self.has_body };
         Ok(VirtualSocketStream::new(Box::new(stream)).into())
     }
@@ -172,7 +165,9 @@ impl AsyncRead for NodeStream {
             Some(conn) => {
                 let before = buf.filled().len();
                 ready!(conn.poll_io_read(cx, buf))?;
-                conn.answer.saw(buf.filled().get(before..).unwrap_or_default());
+                let bytes = buf.filled().get(before..).unwrap_or_default();
+                conn.has_heard |= !bytes.is_empty();
+                conn.answer.saw(bytes);
                 if conn.answered.is_none() && conn.answer.is_done() {
                     conn.answered = Some(Instant::now());
                 }

@@ -1,5 +1,6 @@
 //! One fallback session, from session_start to its end, over any number of connections.
 
+mod absence;
 mod elsewhere;
 mod record;
 
@@ -18,6 +19,7 @@ use std::{
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::absence::Absence;
 use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
     limit::SessionPermit,
@@ -60,6 +62,8 @@ pub struct Session {
     node: Mutex<Option<Arc<Node>>>,
     /// The node's connection between two requests, where the node keeps one.
     node_conn: Mutex<Option<NodeConn>>,
+    /// Of its node.
+    pub(super) absence: Absence,
     was_open: AtomicBool,
     active: Mutex<Option<ActiveGuard>>,
     requests: AtomicU64,
@@ -104,6 +108,7 @@ impl Session {
             lease: Mutex::default(),
             node: Mutex::default(),
             node_conn: Mutex::default(),
+            absence: Absence::default(),
             was_open: AtomicBool::new(false),
             active: Mutex::default(),
             requests: AtomicU64::new(0),
@@ -158,6 +163,12 @@ impl Session {
     /// Notes whether its start waits for room.
     pub(super) fn set_waiting(&self, waits: bool) {
         self.transfer.set_stage(if waits { Stage::Waiting } else { Stage::Starting });
+    }
+
+    /// Notes whether a request of it waits for its node.
+    pub(super) fn set_held(&self, is_held: bool) {
+        let goes_on = if self.is_open() { Stage::Open } else { Stage::Starting };
+        self.transfer.set_stage(if is_held { Stage::Held } else { goes_on });
     }
 
     /// Put or get, once the start body said so.

@@ -28,8 +28,8 @@ use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 const REMEMBERED: usize = 4096;
 /// The longest time from one look for idle sessions to the next: a reload's `session_idle` holds at the latest by then.
 const LOOK: Duration = Duration::from_secs(5);
-/// Memory for start bodies that are read whole before they go on, over all sessions, in KiB.
-const START_BODIES_KIB: u32 = 64 * 1024;
+/// Memory for bodies that are read whole before they go on, over all sessions, in KiB.
+const BODIES_KIB: u32 = 64 * 1024;
 
 /// All sessions that are live now.
 pub struct Sessions {
@@ -38,7 +38,7 @@ pub struct Sessions {
     key: (u64, u64),
     access_log: AccessLog,
     shown: Live,
-    start_bodies: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
     fetch: ArcSwapOption<elsewhere::Fetch>,
     watch: ArcSwapOption<elsewhere::Watch>,
 }
@@ -65,7 +65,7 @@ impl Sessions {
             key: key.unwrap_or_else(new_key),
             access_log,
             shown,
-            start_bodies: Arc::new(Semaphore::new(START_BODIES_KIB as usize)),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
             fetch: ArcSwapOption::empty(),
             watch: ArcSwapOption::empty(),
         }
@@ -179,10 +179,10 @@ impl Sessions {
         }
     }
 
-    /// Room for a start body of `bytes`, out of a budget for all; nothing when it is used up.
-    pub fn start_body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    /// Room for a body of `bytes` that is read whole, out of a budget for all; nothing when it is used up.
+    pub fn body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        self.start_bodies.clone().try_acquire_many_owned(kib).ok()
+        self.bodies.clone().try_acquire_many_owned(kib).ok()
     }
 
     /// Twelve hex digits that stand for the id in this process.

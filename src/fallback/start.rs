@@ -32,7 +32,7 @@ pub(super) async fn start(
     clock: &mut WorkClock,
 ) -> Result<Arc<Exchange>, Refused> {
     let length = head.content_length().unwrap_or(0);
-    let room = (length <= WHOLE_START).then(|| door.sessions.start_body(length)).flatten();
+    let room = (length <= WHOLE_START).then(|| door.sessions.body(length)).flatten();
     let wanted =
         if room.is_some() { usize::try_from(length).unwrap_or(body::START_PREFIX) } else { body::START_PREFIX };
     clock.stand();

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     net::SocketAddr,
     ops::Range,
     pin::Pin,
@@ -83,6 +84,13 @@ pub fn tune(stream: &TcpStream) {
 
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20))
+}
+
+/// Whether the system holds neither bytes nor an end of the connection that were not read yet. The runtime hears of them
+/// a moment later.
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut space = [MaybeUninit::uninit()];
+    SockRef::from(stream).peek(&mut space).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// An IPv4 address that came over an IPv6 socket is the IPv4 address.

@@ -34,6 +34,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 pub use fault::{Action, Fault, FaultError, Verb};
 pub use record::Seen;
@@ -102,19 +103,17 @@ struct Shared {
 pub struct Node {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// Has the connections end with the request in hand.
+    leave: CancellationToken,
     task: Option<JoinHandle<()>>,
+    /// Keeps the port while nobody listens on it.
+    away: Option<TcpSocket>,
 }
 
 impl Node {
     /// Opens the listening socket (port 0 takes a free one) and begins to serve.
     pub async fn start(address: SocketAddr, options: NodeOptions) -> io::Result<Node> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listener = bound(address)?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let graphic = |c: &char| !c.is_control();
         let shared = Arc::new(Shared {
@@ -131,8 +130,27 @@ impl Node {
             connections: AtomicU64::new(0),
             quit: Notify::new(),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Node { address, shared, task: Some(task) })
+        let leave = CancellationToken::new();
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared), leave.clone()));
+        Ok(Node { address, shared, leave, task: Some(task), away: None })
+    }
+
+    /// Closes the listening socket at once and each connection behind the answer to its request, and returns when that is
+    /// done. Sessions, files and what was received are kept, and so is the port, which refuses until
+    /// [`Node::come_back`]. Fails when another process still has the listening socket; then it can be called again.
+    pub async fn go_away(&mut self) -> io::Result<()> {
+        self.leave.cancel();
+        self.ended().await;
+        self.away = Some(bound(self.address)?);
+        Ok(())
+    }
+
+    /// Listens again after [`Node::go_away`].
+    pub fn come_back(&mut self) -> io::Result<()> {
+        let socket = self.away.take().ok_or(io::ErrorKind::NotConnected)?;
+        self.leave = CancellationToken::new();
+        self.task = Some(tokio::spawn(accept(socket.listen(BACKLOG)?, Arc::clone(&self.shared), self.leave.clone())));
+        Ok(())
     }
 
     /// Where the node listens.
@@ -163,6 +181,10 @@ impl Node {
     /// As [`Node::stop`], and returns when it is done.
     pub async fn close(mut self) {
         self.shared.quit.notify_one();
+        self.ended().await;
+    }
+
+    async fn ended(&mut self) {
         if let Some(task) = self.task.take() {
             // A task that failed has closed its sockets as well.
             let _ = task.await;
@@ -178,16 +200,28 @@ impl Drop for Node {
     }
 }
 
-/// Accepts connections; when this ends or is aborted, all of them end with it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Accepts connections; when this ends or is aborted, all of them end with it. Told to leave it waits for the requests in
+/// hand.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, leave: CancellationToken) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             () = shared.quit.notified() => break,
+            () = leave.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => {
                     let id = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-                    tasks.spawn(serve::connection(Arc::clone(&shared), tcp, id));
+                    tasks.spawn(serve::connection(Arc::clone(&shared), tcp, id, leave.clone()));
                 }
                 // Out of descriptors, most likely: let some connections end first.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -196,5 +230,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         while tasks.try_join_next().is_some() {}
     }
     drop(listener);
+    if leave.is_cancelled() {
+        while tasks.join_next().await.is_some() {}
+    }
     tasks.shutdown().await;
 }

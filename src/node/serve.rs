@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::{Action, Fault, Verb};
 use super::head::{Head, Target};
@@ -31,6 +32,8 @@ pub(super) enum Then {
 pub(super) struct Conn {
     pub(super) shared: Arc<Shared>,
     pub(super) wire: Wire,
+    /// The node is about to leave.
+    leave: CancellationToken,
     id: u64,
     out: Vec<u8>,
 }
@@ -70,8 +73,8 @@ impl Outcome {
     }
 }
 
-/// Serves a connection until one side ends it.
-pub(super) async fn connection(shared: Arc<Shared>, tcp: TcpStream, id: u64) {
+/// Serves a connection until one side ends it, or the node leaves.
+pub(super) async fn connection(shared: Arc<Shared>, tcp: TcpStream, id: u64, leave: CancellationToken) {
     // Without the option the answers are only slower.
     let _ = tcp.set_nodelay(true);
     let stream = match &shared.tls {
@@ -83,8 +86,14 @@ pub(super) async fn connection(shared: Arc<Shared>, tcp: TcpStream, id: u64) {
     };
     let wire = Wire::new(stream, Arc::clone(&shared.pool));
     let out = Vec::with_capacity(512);
-    let mut conn = Conn { shared, wire, id, out };
-    while let Ok(Ok(Some(head))) = timeout(IDLE, conn.wire.head()).await {
+    let mut conn = Conn { shared, wire, leave, id, out };
+    loop {
+        let head = tokio::select! {
+            biased;
+            () = conn.leave.cancelled() => break,
+            head = timeout(IDLE, conn.wire.head()) => head,
+        };
+        let Ok(Ok(Some(head))) = head else { break };
         match conn.request(head).await {
             Ok(Then::Keep) => {}
             Ok(Then::Close) => break,
@@ -159,6 +168,13 @@ impl Conn {
         // Only a matter of speed.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(self.wire.tcp()).set_tcp_quickack(true);
+    }
+
+    /// Has what follows go out together with the end of the connection, so that nobody can see the one without the other.
+    fn cork(&self) {
+        // Without the option the end comes a moment later.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(self.wire.tcp()).set_tcp_cork(true);
     }
 
     /// Brings the record of this request up to date.
@@ -296,6 +312,9 @@ impl Conn {
     pub(super) async fn write_head(&mut self, outcome: &Outcome, extra: &[String], length: u64) -> io::Result<()> {
         use std::io::Write;
         let status = outcome.status;
+        if self.leave.is_cancelled() {
+            self.cork();
+        }
         let date = date::http_date(date::unix(SystemTime::now()));
         let out = &mut self.out;
         out.clear();

@@ -47,11 +47,6 @@ impl WorkClock {
         }
     }
 
-    /// So much of the time that it told was a wait for somebody else.
-    pub fn waited(&mut self, time: Duration) {
-        self.spent = self.spent.saturating_sub(time);
-    }
-
     /// The request met trouble: what was spent on it is nothing that an ordinary one sees, and is not counted.
     pub fn spoil(&mut self) {
         self.counts = false;
@@ -100,8 +95,7 @@ mod tests {
         clock.run();
         assert_eq!(clock.since, since, "a clock that runs is not begun anew");
         clock.stand_at(since.unwrap());
-        clock.waited(Duration::from_millis(30));
-        assert_eq!(clock.spent, spent - Duration::from_millis(30));
+        assert_eq!(clock.spent, spent);
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Metrics {
             &self.bytes,
             &self.refusals,
             &self.findings,
+            &self.node_waits,
             &self.controls_finished,
             &self.tunnels,
             &self.flows,

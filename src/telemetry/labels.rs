@@ -56,6 +56,8 @@ words! {
         Waiting = "waiting",
         /// Its node has not answered yet.
         Starting = "starting",
+        /// A request of it waits for its node, which cannot be reached.
+        Held = "held",
         /// Bytes may move.
         Open = "open",
     }
@@ -258,6 +260,18 @@ words! {
         Ok = "ok",
         /// The node did not answer, or not as expected.
         Failed = "failed",
+    }
+}
+
+words! {
+    /// What came of a request that was held because its node could not be reached.
+    NodeWait {
+        /// A node was reached, and the request went on.
+        Returned = "returned",
+        /// None was within `node_grace`.
+        GaveUp = "gave_up",
+        /// The client left, or an operator ended the session.
+        Left = "left",
     }
 }
 

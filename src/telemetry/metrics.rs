@@ -17,8 +17,8 @@ use super::{
     kept::KeptState,
     known::ADMIN,
     labels::{
-        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, Outcome, Reason, Scope,
-        TunnelOutcome,
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, NodeWait, Outcome, Reason,
+        Scope, TunnelOutcome,
     },
     limits::Limits,
     refusals::{OfListener, RefusalSeen, Refusals},
@@ -52,6 +52,7 @@ pub struct Metrics {
     pub(super) session_duration: HistogramVec,
     pub(super) waiting: IntGaugeVec,
     pub(super) wait: HistogramVec,
+    pub(super) node_waits: IntCounterVec,
     pub(super) added: HistogramVec,
     pub(super) files: IntCounterVec,
     pub(super) bytes: IntCounterVec,
@@ -134,6 +135,11 @@ impl Metrics {
                 "Time that sessions waited for room, whatever came of it.",
                 &["listener"],
                 WAITS,
+            )?,
+            node_waits: f.counters(
+                "node_waits_total",
+                "Requests that were held because their node could not be reached, by what came of it.",
+                &["listener", "result"],
             )?,
             added: f.histograms(
                 "added_latency_seconds",
@@ -326,6 +332,7 @@ impl Metrics {
             sessions_active: self.sessions_active.clone(),
             waiting: self.waiting.with_label_values(&[name]),
             waited: self.wait.with_label_values(&[name]),
+            node_waits: NodeWait::ALL.iter().map(|w| by(&self.node_waits, w.as_str())).collect(),
             added: self.added.clone(),
             name: name.to_owned(),
         })

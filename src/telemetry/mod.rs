@@ -33,8 +33,8 @@ pub use chain::chain;
 pub use families::Family;
 pub use known::Known;
 pub use labels::{
-    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, Operation,
-    Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, NodeWait,
+    Operation, Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
 };
 pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;

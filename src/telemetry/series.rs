@@ -8,8 +8,8 @@ use super::{
     added::AddedLatency,
     answered::Answered,
     labels::{
-        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Operation, Outcome, Reason,
-        TunnelOutcome,
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, NodeWait, Operation, Outcome,
+        Reason, TunnelOutcome,
     },
     refusals,
 };
@@ -34,6 +34,7 @@ pub struct ListenerMetrics {
     pub(super) sessions_active: IntGaugeVec,
     pub(super) waiting: IntGauge,
     pub(super) waited: Histogram,
+    pub(super) node_waits: Vec<IntCounter>,
     pub(super) added: HistogramVec,
 }
 
@@ -62,6 +63,11 @@ impl ListenerMetrics {
     /// Counts how long a session waited for room, whatever came of it.
     pub fn waited(&self, time: std::time::Duration) {
         self.waited.observe(time.as_secs_f64());
+    }
+
+    /// Counts a request that was held because its node could not be reached.
+    pub fn node_wait(&self, result: NodeWait) {
+        self.node_waits[result as usize].inc();
     }
 
     /// Where it is counted what the gateway itself adds to a request. The series begins with this, for not every listener

@@ -29,6 +29,7 @@ mod forward;
 mod forwarded;
 mod grammar;
 mod guard;
+mod hold;
 mod hostile;
 mod house;
 mod interop;

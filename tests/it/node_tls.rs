@@ -166,7 +166,7 @@ async fn a_node_with_the_wrong_certificate_is_refused_unless_nobody_looks() {
 async fn a_node_that_never_ends_its_handshake_is_given_up_after_connect() {
     let silent = Peer::start(crate::support::peer::keep).await;
     let plan = Plan::new().peer(silent.address).top("timeouts: {connect: 500ms}");
-    let sandbox = plan.upstream("health_check: {interval: 1h}").start().await;
+    let sandbox = plan.upstream("node_grace: 0s, health_check: {interval: 1h}").start().await;
     over_tls(&sandbox, &Authority::new(), "ca_file: ca.pem", same).await;
     let begun = Instant::now();
     let (_, _, reply) = begin(sandbox.address("plain").await).await;

@@ -110,7 +110,10 @@ async fn with_all_nodes_dead_a_start_is_refused_in_words_that_the_client_underst
     let (one, two) = (DeadPort::new(), DeadPort::new());
     for (when, status) in [("refuse", 503), ("try_all", 502)] {
         let plan = Plan::new().peer(one.address).peer(two.address).top("limits: {when_full: refuse}");
-        let sandbox = plan.upstream(&format!("when_all_down: {when}, health_check: {{interval: 1h}}")).start().await;
+        let sandbox = plan
+            .upstream(&format!("when_all_down: {when}, node_grace: 0s, health_check: {{interval: 1h}}"))
+            .start()
+            .await;
         let host = sandbox.address("plain").await;
         eventually("nodes are checked", || {
             let up = fallgate_is_ready(&sandbox);
@@ -137,7 +140,7 @@ fn fallgate_is_ready(sandbox: &Sandbox) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dies_in_a_session_is_a_502_after_which_the_connection_goes_on() {
-    let mut sandbox = Plan::new().listener("persistent_connection: force").start().await;
+    let mut sandbox = Plan::new().listener("persistent_connection: force").upstream("node_grace: 0s").start().await;
     let host = sandbox.address("plain").await;
     let id = uuid();
     let mut wire = Wire::plain(host).await;

@@ -44,7 +44,10 @@ fn answer(head: &[u8]) -> &'static [u8] {
 }
 
 fn plan(keys: &str, top: &str) -> Plan {
-    Plan::new().listener(keys).top(top).upstream("balance: round_robin, health_check: {interval: 1h, timeout: 1m}")
+    Plan::new()
+        .listener(keys)
+        .top(top)
+        .upstream("balance: round_robin, node_grace: 0s, health_check: {interval: 1h, timeout: 1m}")
 }
 
 async fn connect(sandbox: &Sandbox, listener: &str) -> (SocketAddr, Wire) {

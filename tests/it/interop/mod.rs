@@ -4,6 +4,7 @@ mod ascp;
 mod bandwidth;
 mod egress;
 mod fallback;
+mod hold;
 mod iperf;
 mod limits;
 mod names;

@@ -80,7 +80,8 @@ async fn a_node_that_dies_in_the_middle_ends_the_session_with_an_error_and_soon(
     }
     for listener in LISTENERS {
         for mode in ["put", "get"] {
-            let mut sandbox = one_node().start().await;
+            // It is awaited once, and not for each of the files that are left.
+            let mut sandbox = one_node().upstream("node_grace: 2s").start().await;
             let tree = tree::many(30);
             let (source, back) = (folder(&sandbox, "source").join("t"), folder(&sandbox, "back"));
             tree::write(&source, &tree);

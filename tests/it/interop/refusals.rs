@@ -112,7 +112,7 @@ async fn a_node_that_cannot_be_had_is_read_as_the_peers_doing() {
     }
     // Not known to be down, then known.
     for (interval, reason, status) in [("1h", "node_unreachable", 502), ("50ms", "no_node", 503)] {
-        let upstream = format!("health_check: {{interval: {interval}, unhealthy_threshold: 1}}");
+        let upstream = format!("node_grace: 0s, health_check: {{interval: {interval}, unhealthy_threshold: 1}}");
         let mut sandbox = one_node().upstream(&upstream).top("limits: {when_full: refuse}").start().await;
         checked(&sandbox, 1).await;
         let file = source(&sandbox, "file", b"x");

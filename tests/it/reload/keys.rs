@@ -55,6 +55,7 @@ fn base() -> Value {
     whole(&mut tree["listeners"][1]["limits"]["bandwidth"]);
     tree["policies"][0]["auth"]["users_file"] = json!("users");
     tree["access_log"]["path"] = json!("access.log");
+    tree["state"] = json!({ "file": "state" });
     tree["admin"] = json!({ "address": "127.0.0.1:0", "token_file": "token" });
     tree
 }
@@ -196,6 +197,7 @@ fn rows() -> Vec<Row> {
         alone("/reload/watch", json!("1h")),
         alone("/resolver/servers", json!(["127.0.0.1:53"])),
         alone("/resolver/timeout", json!("2s")),
+        alone("/state/file", json!("other")),
         alone("/timeouts/body_idle", json!("61s")),
         alone("/timeouts/connect", json!("6s")),
         alone("/timeouts/drain", json!("1h")),
@@ -229,6 +231,7 @@ fn rows() -> Vec<Row> {
         alone("/upstreams/0/nodes/0/ports/udp", json!(33_002)),
         alone("/upstreams/0/nodes/0/weight", json!(2)),
         ("/upstreams/1/scheme", json!("https"), &[HTTPS]),
+        alone("/upstreams/0/node_grace", json!("16s")),
         alone("/upstreams/0/slow_start", json!("off")),
         ("/upstreams/1/tls", json!({ "verify": "off" }), &[("/upstreams/1/scheme", "\"https\""), HTTPS]),
         alone("/upstreams/2/tls/ca_file", json!("one.crt")),

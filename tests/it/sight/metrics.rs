@@ -21,7 +21,7 @@ const QUIET: &[&str] = &["fallgate_access_log_dropped_total"];
 
 /// Something at each door, and two scrapes: one while sessions, connections, flows and tunnels are open and a session
 /// waits, one when all are over.
-async fn traffic(stage: &Stage) -> [support::Metrics; 2] {
+async fn traffic(stage: &mut Stage) -> [support::Metrics; 2] {
     let sandbox = &stage.sandbox;
     for listener in ["tls", "plain"] {
         for report in stage.transfers(listener, "bob").await {
@@ -50,6 +50,8 @@ async fn traffic(stage: &Stage) -> [support::Metrics; 2] {
     // Fewer files than were asked for: that is noticed, and let pass.
     assert_eq!((first.end().await, second.answer().await, second.end().await), (200, 200, 200));
     drop((tunnel, good, deaf));
+    outage(stage).await;
+    let sandbox = &stage.sandbox;
     std::fs::write(sandbox.dir.path().join("fallgate.yaml"), "version: 2").unwrap();
     sandbox.gateway.reload_file().await.unwrap_err();
     sandbox.until("the reload is told", |m| m.sum("config_last_reload_success", &[]) == 0.0).await;
@@ -61,6 +63,24 @@ async fn traffic(stage: &Stage) -> [support::Metrics; 2] {
     };
     let is_over = |m: &support::Metrics| gauges.iter().all(|gauge| m.sum(gauge, &[]) == 0.0) && used(m) == 0.0;
     [during, scrape(&stage.sandbox, "all is over", is_over).await]
+}
+
+/// Both nodes are away for a moment, in which a session asks for a file.
+async fn outage(stage: &mut Stage) {
+    let mut session = stage.session("eve").await;
+    assert_eq!(session.answer().await, 200);
+    for node in [1, 2] {
+        support::away(&mut stage.sandbox, node).await;
+    }
+    let operator = Operator::of(&stage.sandbox);
+    let absence = async {
+        operator.until("", |shown| shown["user"] == "eve" && shown["state"] == "held").await;
+        for node in [1, 2] {
+            support::back(&mut stage.sandbox, node);
+        }
+    };
+    let (got, ()) = tokio::join!(session.get("f"), absence);
+    assert_eq!((got, session.end().await), (200, 200));
 }
 
 /// The first scrape of which this is so.
@@ -77,8 +97,8 @@ async fn scrape(sandbox: &Sandbox, what: &str, is_so: impl Fn(&support::Metrics)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_family_has_series_and_what_happened_shows_in_each() {
-    let stage = Stage::start().await;
-    let [during, after] = traffic(&stage).await;
+    let mut stage = Stage::start().await;
+    let [during, after] = traffic(&mut stage).await;
     for family in Metrics::new().unwrap().families() {
         let name = family.name.as_str();
         let short = name.strip_prefix("fallgate_").unwrap();
@@ -98,8 +118,8 @@ async fn every_family_has_series_and_what_happened_shows_in_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_event_at_each_door_is_counted_under_its_word() {
-    let stage = Stage::start().await;
-    let [during, after] = traffic(&stage).await;
+    let mut stage = Stage::start().await;
+    let [during, after] = traffic(&mut stage).await;
     let listeners = |m: &support::Metrics, family: &str| {
         ["tls", "plain", "control", "data", "egress"].map(|listener| m.sum(family, &[("listener", listener)]))
     };
@@ -120,6 +140,7 @@ async fn each_event_at_each_door_is_counted_under_its_word() {
         ("udp_datagrams_dropped_total", "reason", &["gate_closed"]),
         ("throttled_seconds_total", "scope", &["session"]),
         ("health_checks_total", "result", &["ok", "failed"]),
+        ("node_waits_total", "result", &["returned"]),
         ("node_picks_total", "how", &["balance"]),
         ("limit_used", "limit", &["open_files"]),
     ] {
@@ -161,8 +182,8 @@ async fn a_scrape_is_as_prometheus_wants_it() {
     if !is_here("promtool", &["--version"]) {
         return;
     }
-    let stage = Stage::start().await;
-    for scrape in traffic(&stage).await {
+    let mut stage = Stage::start().await;
+    for scrape in traffic(&mut stage).await {
         let mut command = Command::new("promtool");
         command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -226,6 +226,20 @@ impl Sandbox {
     }
 }
 
+/// Has node number `i` (from 1) close, each connection behind the answer to its request.
+pub(crate) async fn away(sandbox: &mut Sandbox, i: usize) {
+    let (node, begin) = (&mut sandbox.nodes[i - 1], Instant::now());
+    // A process that another test is just starting may still hold a copy of the node's socket.
+    while let Err(error) = node.go_away().await {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the port of the node: {error}");
+    }
+}
+
+/// Has node number `i` (from 1) listen again.
+pub(crate) fn back(sandbox: &mut Sandbox, i: usize) {
+    sandbox.nodes[i - 1].come_back().unwrap();
+}
+
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
