@@ -108,13 +108,7 @@ pub struct Node {
 impl Node {
     /// Opens the listening socket (port 0 takes a free one) and begins to serve.
     pub async fn start(address: SocketAddr, options: NodeOptions) -> io::Result<Node> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         let graphic = |c: &char| !c.is_control();
         let shared = Arc::new(Shared {
@@ -161,13 +155,48 @@ impl Node {
     }
 
     /// As [`Node::stop`], and returns when it is done.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
+        self.down().await;
+    }
+
+    /// As [`Node::close`], for a node that is to come back.
+    pub async fn down(mut self) -> Down {
         self.shared.quit.notify_one();
         if let Some(task) = self.task.take() {
             // A task that failed has closed its sockets as well.
             let _ = task.await;
         }
+        Down { address: self.address, shared: Arc::clone(&self.shared) }
     }
+}
+
+/// A node that is down and still knows its sessions, as one that keeps them on disk.
+pub struct Down {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Down {
+    /// Brings the node back to its address, with its sessions and faults.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken; it may be tried again.
+    pub fn up(&self) -> io::Result<Node> {
+        let listener = listen(self.address)?;
+        let task = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
+        Ok(Node { address: self.address, shared: Arc::clone(&self.shared), task: Some(task) })
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl Drop for Node {
