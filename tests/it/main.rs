@@ -49,6 +49,7 @@ mod secrets;
 mod sight;
 mod silence;
 mod simulation;
+mod soak;
 mod streaming;
 mod support;
 mod tls;
