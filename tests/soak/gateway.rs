@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{nodes::Place, ports::Ports, work::LISTENERS};
+use super::{nodes::Place, ports::Ports, schedule::Kind, work::LISTENERS};
 use crate::support::{Metrics, certificate, get, process::Process};
 
 /// Nothing that is done to it takes longer.
@@ -32,6 +32,11 @@ impl Abilities {
             upgrade: said(&["run", "--help"]).contains("SIGUSR2"),
             state: schema["properties"].get("state").is_some(),
         }
+    }
+
+    /// The faults that it is up to.
+    pub(crate) fn kinds(self) -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Upgrade || self.upgrade).collect()
     }
 }
 

@@ -1,8 +1,8 @@
-//! One transfer: made, and its result held against what its client was told.
+//! One transfer, as its client makes it.
 
 use std::{
-    collections::BTreeSet,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -10,8 +10,10 @@ use std::{
 
 use super::{
     nodes::SILENCE,
+    proof::{arrived, fetched, sum},
+    report::Ended,
     stage::{Stage, given},
-    trees::{Sum, sum, sum_of},
+    trees::Trees,
     work::{LISTENERS, SETS, Work},
 };
 use crate::support::{
@@ -21,130 +23,81 @@ use crate::support::{
 };
 
 /// Nothing here takes longer, unless it hangs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
-
-/// How a transfer ended.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    /// Why it failed, if it did; the same words for the same cause.
-    pub(crate) failure: Option<String>,
-    /// The files that the client called done.
-    pub(crate) files: u64,
-    /// What of it is not as the client believes. There must be nothing.
-    pub(crate) wrong: Vec<String>,
-}
-
-impl Ended {
-    fn failed(cause: impl Into<String>) -> Ended {
-        Ended { failure: Some(cause.into()), ..Ended::default() }
-    }
-}
+const DEADLINE: Duration = Duration::from_secs(90);
 
 impl Work {
     /// Makes the transfer; `id` is its own.
     pub(crate) async fn run(&self, stage: &Stage, id: &str) -> Ended {
         match *self {
-            Work::Fallback { up: true, listener, set, proxied } => upload(stage, id, listener, set, proxied).await,
-            Work::Fallback { up: false, listener, set, proxied } => download(stage, id, listener, set, proxied).await,
+            Work::Fallback { up, listener, set, proxied } => {
+                let way = Way {
+                    dir: stage.dir.path(),
+                    trees: &stage.trees,
+                    roots: stage.nodes.iter().map(|node| node.root.clone()).collect(),
+                    port: stage.doors.fallback[listener],
+                    is_tls: LISTENERS[listener].1,
+                    proxy: proxied.then(|| loopback(stage.doors.egress)),
+                    rate: None,
+                };
+                if up { way.upload(id, set).await } else { way.download(id, set).await }
+            }
             Work::Curl { up, tunnel, size } => curl(stage, id, up, tunnel, size).await,
             Work::Data { size } => data(stage, id, size).await,
         }
     }
 }
 
-/// The real client is done: what it says of the whole.
-pub(crate) fn failure(report: &Report) -> Option<String> {
-    let Some(code) = report.code else { return Some(format!("hangs, killed after {DEADLINE:?}")) };
-    if report.is_ok() {
-        return None;
-    }
-    if let Some((number, text)) = report.error() {
-        return Some(format!("exit {code}, {number} {text}"));
-    }
-    let last = report.console.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("and nothing said");
-    Some(format!("exit {code}, {last}"))
+/// How the real client gets to some nodes.
+pub(crate) struct Way<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) trees: &'a Trees,
+    /// The folders of the nodes.
+    pub(crate) roots: Vec<PathBuf>,
+    pub(crate) port: u16,
+    pub(crate) is_tls: bool,
+    pub(crate) proxy: Option<SocketAddr>,
+    /// What it keeps to; none: what goes with the set of files.
+    pub(crate) rate: Option<&'a str>,
 }
 
-async fn ascp(stage: &Stage, ascp: Ascp, set: usize, proxied: bool) -> Report {
-    let ascp = ascp.options(&["-L-", "-l", SETS[set].2]).deadline(DEADLINE);
-    if proxied { ascp.by_way_of(loopback(stage.doors.egress)) } else { ascp }.run().await
-}
-
-async fn upload(stage: &Stage, id: &str, listener: usize, set: usize, proxied: bool) -> Ended {
-    let source = stage.dir.path().join("source").join(id);
-    stage.trees.link(set, &source);
-    let client = Ascp::send(stage.doors.fallback[listener], LISTENERS[listener].1, &[&source]);
-    let report = ascp(stage, client, set, proxied).await;
-    let up: Vec<_> = stage.nodes.iter().map(|node| node.root.join("up").join(id)).collect();
-    let ended = arrived(&report, id, stage.trees.files(set).iter(), &up);
-    for folder in up.iter().chain([&source]) {
-        let _ = fs::remove_dir_all(folder);
-    }
-    ended
-}
-
-/// Holds the files that a client called done against what the nodes have.
-pub(crate) fn arrived<'a>(
-    report: &Report,
-    id: &str,
-    files: impl Iterator<Item = (&'a String, &'a Sum)>,
-    up: &[PathBuf],
-) -> Ended {
-    let mut ended = Ended { failure: failure(report), ..Ended::default() };
-    let mut homes = BTreeSet::new();
-    for (file, sum) in files {
-        if !is_done(report, &Path::new(id).join(file)) {
-            continue;
-        }
-        ended.files += 1;
-        let copies: Vec<_> = up.iter().enumerate().filter_map(|(i, dir)| Some((i, sum_of(&dir.join(file))?))).collect();
-        homes.extend(copies.iter().map(|(node, _)| *node));
-        if copies.is_empty() {
-            ended.wrong.push(format!("{id}/{file} is on no node"));
-        }
-        if copies.iter().any(|(_, copy)| copy != sum) {
-            ended.wrong.push(format!("{id}/{file} differs on its node"));
+impl Way<'_> {
+    async fn run(&self, ascp: Ascp, set: usize) -> Report {
+        let ascp = ascp.options(&["-L-", "-l", self.rate.unwrap_or(SETS[set].2)]).deadline(DEADLINE);
+        match self.proxy {
+            Some(proxy) => ascp.by_way_of(proxy).run().await,
+            None => ascp.run().await,
         }
     }
-    if homes.len() > 1 {
-        ended.wrong.push(format!("{id} is on {} nodes", homes.len()));
-    }
-    ended
-}
 
-/// Whether the client called a file done: its exit status says all are, a message or a line of its log that this one is.
-fn is_done(report: &Report, file: &Path) -> bool {
-    let wire = format!(" wire={}", file.display());
-    report.code == Some(0)
-        || report.done().any(|done| done.ends_with(file))
-        || report.console.lines().any(|line| line.contains("File PUT completed=1") && line.ends_with(&wire))
-}
-
-async fn download(stage: &Stage, id: &str, listener: usize, set: usize, proxied: bool) -> Ended {
-    let into = stage.dir.path().join("back").join(id);
-    fs::create_dir_all(&into).unwrap();
-    let folder = SETS[set].0;
-    let source = format!("/pool/{folder}");
-    let client = Ascp::receive(stage.doors.fallback[listener], LISTENERS[listener].1, &[&source], &into);
-    let report = ascp(stage, client, set, proxied).await;
-    let mut ended = Ended { failure: failure(&report), ..Ended::default() };
-    for (file, sum) in stage.trees.files(set) {
-        let name = Path::new(folder).join(file);
-        if is_done(&report, &name) {
-            ended.files += 1;
-            if sum_of(&into.join(&name)).as_ref() != Some(sum) {
-                ended.wrong.push(format!("{id}: {} differs at the client", name.display()));
-            }
+    pub(crate) async fn upload(&self, id: &str, set: usize) -> Ended {
+        let source = self.dir.join("source").join(id);
+        self.trees.link(set, &source);
+        let report = self.run(Ascp::send(self.port, self.is_tls, &[&source]), set).await;
+        let up: Vec<_> = self.roots.iter().map(|root| root.join("up").join(id)).collect();
+        let ended = arrived(&report, id, self.trees.files(set), &up);
+        for folder in up.iter().chain([&source]) {
+            let _ = fs::remove_dir_all(folder);
         }
+        ended
     }
-    let _ = fs::remove_dir_all(into);
-    ended
+
+    /// Each node has all sets in the folder `pool`.
+    pub(crate) async fn download(&self, id: &str, set: usize) -> Ended {
+        let into = self.dir.join("back").join(id);
+        fs::create_dir_all(&into).unwrap();
+        let folder = SETS[set].0;
+        let client = Ascp::receive(self.port, self.is_tls, &[&format!("/pool/{folder}")], &into);
+        let report = self.run(client, set).await;
+        let ended = fetched(&report, folder, self.trees.files(set), &into);
+        let _ = fs::remove_dir_all(into);
+        ended
+    }
 }
 
 async fn curl(stage: &Stage, id: &str, up: bool, tunnel: bool, size: usize) -> Ended {
     let (from, to) = (stage.dir.path().join(format!("{id}.up")), stage.dir.path().join(format!("{id}.down")));
     let mut command = tokio::process::Command::new("curl");
-    command.args(["-sS", "--max-time", &DEADLINE.as_secs().to_string(), "--limit-rate", "4M", "-H", "Expect:"]);
+    command.args(["-sSf", "--max-time", &DEADLINE.as_secs().to_string(), "--limit-rate", "4M", "-H", "Expect:"]);
     command.args(["-x", &format!("http://127.0.0.1:{}", stage.doors.egress)]).arg("-o").arg(&to);
     let wanted = if up {
         let content = noise(size, size as u64);

@@ -18,11 +18,14 @@
 )]
 #![allow(missing_docs, dead_code, unused_imports, reason = "not all of what tests share is used here")]
 
+mod figures;
 mod gateway;
 mod leaks;
 mod load;
 mod nodes;
+mod peers;
 mod ports;
+mod proof;
 mod report;
 mod run;
 mod schedule;
@@ -42,6 +45,15 @@ struct Options {
     /// How long the load goes on, in minutes.
     #[arg(long)]
     minutes: Option<f64>,
+    /// Print the faults of such a run and stop.
+    #[arg(long, requires = "minutes")]
+    schedule: bool,
+    /// Count failures beside HAProxy and nginx instead, and print the table.
+    #[arg(long, conflicts_with = "minutes")]
+    figures: bool,
+    /// Transfers in each cell of that table.
+    #[arg(long, default_value_t = 320)]
+    transfers: u64,
     /// What chance is made of; the same number gives the same transfers and faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,16 +61,25 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::parse();
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Some(minutes) = options.minutes else {
-        print("soak: nothing to do without --minutes");
-        return ExitCode::SUCCESS;
-    };
-    if !support::ascp::is_here() {
+    // Filters and flags of other tests come here too.
+    let is_asked = |word: String| ["--minutes", "--figures", "--help"].iter().any(|ours| word.starts_with(ours));
+    if !std::env::args().any(is_asked) {
+        print("soak: nothing to do without --minutes or --figures");
         return ExitCode::SUCCESS;
     }
-    let is_good = run::soak(options.seed, Duration::from_secs_f64(minutes * 60.0)).await;
+    let options = Options::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let length = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let is_good = match length {
+        Some(length) if options.schedule => {
+            run::show(options.seed, length);
+            true
+        }
+        // Everybody was told.
+        _ if !support::ascp::is_here() => true,
+        Some(length) => run::soak(options.seed, length).await,
+        None => figures::all(options.seed, options.transfers).await,
+    };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

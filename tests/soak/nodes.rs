@@ -123,10 +123,10 @@ fn faults(kind: Kind, way: u64) -> Vec<String> {
             let seconds = 2 + tenths % 6;
             ["put", "get"].map(|verb| format!("{verb}:1=stall@{bytes}:{seconds}")).to_vec()
         }
-        Kind::NodeReset if way % 3 == 0 => vec!["start:1=rst@0".to_owned()],
+        Kind::NodeReset if way.is_multiple_of(3) => vec!["start:1=rst@0".to_owned()],
         Kind::NodeReset => ["put", "get"].map(|verb| format!("{verb}:1=rst@{bytes}")).to_vec(),
         // Longer than any client would wait without a word.
-        Kind::NodeLatency if way % 4 == 0 => vec!["start:1=delay:25".to_owned(), "get:1=delay:22".to_owned()],
+        Kind::NodeLatency if way.is_multiple_of(4) => vec!["start:1=delay:25".to_owned(), "get:1=delay:22".to_owned()],
         Kind::NodeLatency => {
             let seconds = (1 + tenths % 12) as f64 / 10.0;
             ["start", "put", "get", "end"].map(|verb| format!("{verb}=delay:{seconds}")).to_vec()

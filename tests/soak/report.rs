@@ -2,7 +2,24 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use super::{load::Ended, schedule::Kind};
+use super::schedule::Kind;
+
+/// How a transfer ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// Why it failed, if it did; the same words for the same cause.
+    pub(crate) failure: Option<String>,
+    /// The files that the client called done.
+    pub(crate) files: u64,
+    /// What of it is not as the client believes. There must be nothing.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Ended {
+    pub(crate) fn failed(cause: impl Into<String>) -> Ended {
+        Ended { failure: Some(cause.into()), ..Ended::default() }
+    }
+}
 
 /// A transfer, with its time from the beginning of the load.
 #[derive(Debug)]

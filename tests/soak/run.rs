@@ -8,22 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::JoinSet, time::sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
 
 use super::{
+    gateway::Abilities,
     leaks, print,
     report::{Made, Report, Window},
     schedule::{self, Fault, Step},
-    stage::Stage,
+    stage::{self, Stage},
     work::{LANES, Work},
 };
+
+/// A client whose transfer failed waits so long.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs it; whether all is as it must be.
 pub(crate) async fn soak(seed: u64, length: Duration) -> bool {
     print(format_args!("soak: {length:?} of load, seed {seed}"));
     let stage = Stage::set(seed).await;
-    let faults = schedule::faults(seed, length, stage.nodes.len(), &stage.kinds());
-    print(format_args!("soak: {} faults of {} kinds; {:?}", faults.len(), stage.kinds().len(), stage.abilities));
+    let faults = schedule::faults(seed, length, stage.nodes.len(), &stage.abilities.kinds());
+    print(format_args!(
+        "soak: {} faults of {} kinds; {:?}",
+        faults.len(),
+        stage.abilities.kinds().len(),
+        stage.abilities
+    ));
     let mut broken = one_of_each(&stage, "first").await;
     let base = match leaks::at_rest(&*stage.process.lock().await).await {
         Ok(base) => base,
@@ -66,9 +78,23 @@ async fn work(stage: Arc<Stage>, seed: u64, lane: usize, epoch: Instant, stop: A
         }
         let (work, id, begin) = (Work::of(seed, lane, number), format!("t{lane}-{number}"), epoch.elapsed());
         let ended = work.run(&stage, &id).await;
+        let has_failed = ended.failure.is_some();
         made.push(Made { id, name: work.name(), begin, end: epoch.elapsed(), ended });
+        if has_failed {
+            // Nobody tries again at once; what fails fast would else be most of what is made.
+            sleep(PAUSE).await;
+        }
     }
     made
+}
+
+/// Prints the faults of a run, with the kinds that this gateway is up to.
+pub(crate) fn show(seed: u64, length: Duration) {
+    for fault in schedule::faults(seed, length, stage::NODES.len(), &Abilities::find().kinds()) {
+        let Fault { kind, node, at, lasts, .. } = fault;
+        let node = if lasts.is_zero() { "" } else { stage::NODES[node].0 };
+        print(format_args!("{:>8.1} s  {:>4.1} s  {:<3} {}", at.as_secs_f64(), lasts.as_secs_f64(), node, kind.name()));
+    }
 }
 
 /// Commits the faults in their time; gives when they were there.

@@ -60,6 +60,11 @@ impl Kind {
         !matches!(self, Kind::Reload | Kind::Upgrade | Kind::GatewayKill)
     }
 
+    /// Whether nothing reaches the node meanwhile.
+    fn takes_a_node_down(self) -> bool {
+        matches!(self, Kind::NodeKill | Kind::NodeCut)
+    }
+
     /// Whether the gateway's process is another after it. Those come in the first half: the process that is looked at in
     /// the end is to have lived through the other.
     fn ends_the_process(self) -> bool {
@@ -93,6 +98,9 @@ pub(crate) const BEFORE: Duration = Duration::from_secs(8);
 /// And so long after the last one.
 pub(crate) const AFTER: Duration = Duration::from_secs(15);
 
+/// One node at a time is down, and the gateway's checks have so long to find it back: there always is a node.
+const RETURN: Duration = Duration::from_secs(5);
+
 /// The faults of a run of this length, each kind about as often as any other.
 pub(crate) fn faults(seed: u64, length: Duration, nodes: usize, kinds: &[Kind]) -> Vec<Fault> {
     let mut dice = Dice::new(seed ^ 0xfa17);
@@ -107,7 +115,10 @@ pub(crate) fn faults(seed: u64, length: Duration, nodes: usize, kinds: &[Kind]) 
         let (node, way) = (dice.below(nodes as u64) as usize, dice.next());
         let lasts = if kind.is_of_a_node() { ms(&mut dice, 1000, 6000) } else { Duration::ZERO };
         let busy = |f: &Fault| f.kind.is_of_a_node() && f.node == node && f.at + f.lasts >= at;
-        let fits = at + lasts <= end && !(kind.is_of_a_node() && faults.iter().any(busy));
+        let down = |f: &Fault| f.kind.takes_a_node_down() && f.at + f.lasts + RETURN >= at;
+        let fits = at + lasts <= end
+            && !(kind.is_of_a_node() && faults.iter().any(busy))
+            && !(kind.takes_a_node_down() && faults.iter().any(down));
         if fits && !(kind.ends_the_process() && at > length / 2) {
             faults.push(Fault { kind, node, at, lasts, way });
         }

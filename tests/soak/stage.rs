@@ -9,8 +9,9 @@ use super::{
     gateway::{self, Abilities, Doors},
     nodes::Place,
     ports::Ports,
+    proof::sum,
     schedule::{Fault, Kind},
-    trees::{Trees, sum},
+    trees::Trees,
     work::SETS,
 };
 use crate::support::{
@@ -18,6 +19,9 @@ use crate::support::{
     peer::{Peer, read_head, say},
     process::Process,
 };
+
+/// The nodes: name, and whether it offers persistent connections.
+pub(crate) const NODES: [(&str, bool); 3] = [("n1", true), ("n2", false), ("n3", true)];
 
 /// It ends when this drops.
 pub(crate) struct Stage {
@@ -36,7 +40,7 @@ impl Stage {
         let dir = tempfile::Builder::new().prefix("fallgate-soak-").tempdir().unwrap();
         let mut ports = Ports::new();
         let mut nodes = Vec::new();
-        for (name, persistent) in [("n1", true), ("n2", false), ("n3", true)] {
+        for (name, persistent) in NODES {
             nodes.push(Place::start(name, dir.path(), &mut ports, persistent).await);
         }
         let trees = Trees::make(dir.path().join("sets"), seed);
@@ -51,11 +55,6 @@ impl Stage {
         let process = gateway::start(&doors.config(&nodes, abilities, 0)).await;
         let origin = Peer::start(origin).await;
         Arc::new(Stage { process: Mutex::new(process), nodes, doors, abilities, trees, origin, trusted, dir })
-    }
-
-    /// The faults that this gateway is up to.
-    pub(crate) fn kinds(&self) -> Vec<Kind> {
-        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Upgrade || self.abilities.upgrade).collect()
     }
 
     /// Begins a fault; what is done at once is done when this returns.

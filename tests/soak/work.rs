@@ -33,7 +33,7 @@ pub(crate) enum Work {
 impl Work {
     /// The transfer of a lane with this number.
     pub(crate) fn of(seed: u64, lane: usize, number: u64) -> Work {
-        let mut dice = Dice::new(seed ^ (lane as u64) << 48 ^ number << 8 ^ 0x1ead);
+        let mut dice = Dice::new(seed ^ ((lane as u64) << 48) ^ (number << 8) ^ 0x1ead);
         let mut below = |end: usize| dice.below(end as u64) as usize;
         match lane {
             0 | 1 => Work::Data { size: 200_000 + below(3_000_000) },
