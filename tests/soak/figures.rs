@@ -130,8 +130,8 @@ async fn cell(
         trees.link(SET, &node.root.join("pool").join(SETS[SET].0));
         nodes.push(node);
     }
-    let port = ports.next();
-    let peer = Peer::start(kind, &dir.join("peer"), port, [nodes[0].http, nodes[1].http]).await;
+    let (port, own) = (ports.next(), ports.next());
+    let peer = Peer::start(kind, &dir.join("peer"), [port, own], [nodes[0].http, nodes[1].http]).await;
     let roots: Vec<_> = nodes.iter().map(|node| node.root.clone()).collect();
     let next = Arc::new(AtomicU64::new(0));
     let mut workers = JoinSet::new();

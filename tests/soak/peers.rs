@@ -15,6 +15,9 @@ use crate::support::{certificate, loopback};
 /// None takes longer to start or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// HAProxy's name for itself, to which its next process hands its table.
+const OWN_NAME: &str = "own";
+
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -40,18 +43,19 @@ pub(crate) struct Peer {
     kind: Kind,
     child: Child,
     dir: PathBuf,
-    port: u16,
+    /// That of clients, and one that HAProxy needs for itself.
+    ports: [u16; 2],
     nodes: [u16; 2],
 }
 
 impl Peer {
     /// Starts it in a folder of its own, and waits until it takes connections.
-    pub(crate) async fn start(kind: Kind, dir: &Path, port: u16, nodes: [u16; 2]) -> Peer {
+    pub(crate) async fn start(kind: Kind, dir: &Path, ports: [u16; 2], nodes: [u16; 2]) -> Peer {
         fs::create_dir_all(dir).unwrap();
         certificate(dir, "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
         let pem = ["tls.crt", "tls.key"].map(|name| fs::read_to_string(dir.join(name)).unwrap()).concat();
         fs::write(dir.join("tls.pem"), pem).unwrap();
-        configure(kind, dir, port, nodes, 0);
+        configure(kind, dir, ports, nodes, 0);
         let mut command = match kind {
             Kind::Fallgate => Command::new(env!("CARGO_BIN_EXE_fallgate")),
             Kind::Haproxy => Command::new("haproxy"),
@@ -59,15 +63,15 @@ impl Peer {
         };
         match kind {
             Kind::Fallgate => command.args(["run", "--config"]).arg(dir.join("config")),
-            Kind::Haproxy => command.args(["-W", "-f"]).arg(dir.join("config")),
+            Kind::Haproxy => command.args(["-W", "-L", OWN_NAME, "-f"]).arg(dir.join("config")),
             Kind::Nginx => command.arg("-e").arg(dir.join("error.log")).arg("-c").arg(dir.join("config")),
         };
         let log = File::create(dir.join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
-        let peer = Peer { kind, child, dir: dir.to_owned(), port, nodes };
+        let peer = Peer { kind, child, dir: dir.to_owned(), ports, nodes };
         let begin = Instant::now();
-        while TcpStream::connect(loopback(port)).is_err() {
+        while TcpStream::connect(loopback(ports[0])).is_err() {
             let said = || fs::read_to_string(peer.dir.join("log")).unwrap_or_default();
             assert!(begin.elapsed() < PATIENCE, "{} does not start: {}", kind.name(), said());
             sleep(Duration::from_millis(20)).await;
@@ -77,7 +81,7 @@ impl Peer {
 
     /// Has it read a config that differs a little.
     pub(crate) fn reload(&self, number: usize) {
-        configure(self.kind, &self.dir, self.port, self.nodes, number);
+        configure(self.kind, &self.dir, self.ports, self.nodes, number);
         self.signal(if self.kind == Kind::Haproxy { "USR2" } else { "HUP" });
     }
 
@@ -105,10 +109,10 @@ impl Drop for Peer {
 }
 
 /// Writes the config; the number changes a time-out that plays no part.
-fn configure(kind: Kind, dir: &Path, port: u16, nodes: [u16; 2], number: usize) {
+fn configure(kind: Kind, dir: &Path, [port, peers]: [u16; 2], nodes: [u16; 2], number: usize) {
     let text = match kind {
         Kind::Fallgate => fallgate(port, nodes, number),
-        Kind::Haproxy => haproxy(dir, port, nodes, number),
+        Kind::Haproxy => haproxy(dir, port, peers, nodes, number),
         Kind::Nginx => nginx(dir, port, nodes, number),
     };
     fs::write(dir.join("config"), text).unwrap();
@@ -134,8 +138,9 @@ log: {{level: warn}}
     )
 }
 
-/// A session is told by the fourth part of the path.
-fn haproxy(dir: &Path, port: u16, [a, b]: [u16; 2], number: usize) -> String {
+/// A session is told by the fourth part of the path. It stays on its node when another comes back, for the table says so,
+/// and through reloads, for the table is handed on and until it is there the hash says the same.
+fn haproxy(dir: &Path, port: u16, peers: u16, [a, b]: [u16; 2], number: usize) -> String {
     format!(
         "global
   maxconn 4000
@@ -147,12 +152,16 @@ defaults
   timeout http-keep-alive {}s
   option redispatch
   option idle-close-on-response
+peers own
+  peer {OWN_NAME} 127.0.0.1:{peers}
 frontend f
   bind 127.0.0.1:{port} ssl crt {}/tls.pem
   default_backend b
 backend b
   balance hash path,field(4,/)
   hash-type consistent
+  stick-table type string len 36 size 100k expire 30m peers own
+  stick on path,field(4,/)
   default-server check inter 1s fall 2 rise 2
   server n1 127.0.0.1:{a}
   server n2 127.0.0.1:{b}
@@ -162,7 +171,7 @@ backend b
     )
 }
 
-/// The same; nodes are found dead by their clients alone, as there are no checks without a subscription.
+/// By the hash alone; nodes are found dead by their clients alone, as there are no checks without a subscription.
 fn nginx(dir: &Path, port: u16, [a, b]: [u16; 2], number: usize) -> String {
     let (dir, keep) = (dir.display(), 300 + number);
     format!(
