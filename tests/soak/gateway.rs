@@ -1,7 +1,6 @@
 //! The gateway under load: a process that is reloaded, upgraded, and killed.
 
 use std::{
-    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -145,11 +144,11 @@ pub(crate) async fn reload(process: &Process, config: &str, way: u64) {
 
 /// Has it hand over to a new process, and waits until that serves. The old one goes on with what it has.
 pub(crate) async fn upgrade(process: &mut Process) {
-    let before = running(process);
+    let before = process.running();
     process.signal("USR2");
     let begin = Instant::now();
     let heir = loop {
-        if let Some(heir) = running(process).into_iter().find(|pid| !before.contains(pid)) {
+        if let Some(heir) = process.running().into_iter().find(|pid| !before.contains(pid)) {
             break heir;
         }
         assert!(begin.elapsed() < PATIENCE, "no process took over: {}", process.log());
@@ -157,16 +156,4 @@ pub(crate) async fn upgrade(process: &mut Process) {
     };
     process.succeeded_by(heir);
     ready(process).await;
-}
-
-/// The processes that run with its config.
-pub(crate) fn running(process: &Process) -> Vec<u32> {
-    let config = process.dir().join("fallgate.yaml");
-    let config = config.to_str().unwrap();
-    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == config.as_bytes()))
-    })
-    .collect()
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::gateway::running;
 use crate::support::process::Process;
 
 /// Sessions and flows whose client is gone are forgotten after the idle times of the config; then nothing may be left.
@@ -59,7 +58,7 @@ pub(crate) async fn since(process: &Process, base: &Held) -> Result<Held, String
     let begin = Instant::now();
     at_rest(process).await?;
     loop {
-        let (held, others) = (Held::by(process).await, running(process).len());
+        let (held, others) = (Held::by(process).await, process.running().len());
         if held.is_near(base) && others == 1 {
             return Ok(held);
         }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::SocketAddr,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -75,8 +76,10 @@ impl Process {
 
     /// Ends it as SIGKILL does.
     fn end(&mut self) {
-        if self.pid != self.child.id() {
-            let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).status();
+        // Those that took over are no children of this process.
+        let heirs = if self.pid == self.child.id() { Vec::new() } else { self.running() };
+        for heir in heirs {
+            let _ = Command::new("kill").args(["-KILL", &heir.to_string()]).status();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -95,6 +98,16 @@ impl Process {
     /// The process that serves.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The processes that run with its config: after an upgrade more than one, until the old ones are done.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        let config = self.dir.path().join("fallgate.yaml");
+        let names = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_bytes());
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(names))
+            .collect()
     }
 
     /// Another process serves from now on, which took over; it ends with this.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use quinn::{
     ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig,
     rustls::{
@@ -136,14 +136,13 @@ async fn take(receive: &mut RecvStream) -> Result<(usize, Vec<u8>)> {
 
 /// What [`give`] gives, without sending it.
 pub(crate) fn checksum(size: usize, seed: u64) -> Vec<u8> {
-    let mut all = Vec::with_capacity(size);
-    let chunk = noise(CHUNK, seed);
+    let (mut chunk, mut sum) = (noise(CHUNK, seed), Context::new(&SHA256));
     for at in (0..size).step_by(CHUNK) {
-        let part = &chunk[..(size - at).min(CHUNK)];
-        all.extend((size - at).to_le_bytes());
-        all.extend(&part[8..]);
+        let left = size - at;
+        chunk[..8].copy_from_slice(&left.to_le_bytes());
+        sum.update(&chunk[..left.min(CHUNK)]);
     }
-    digest(&SHA256, &all).as_ref().to_vec()
+    sum.finish().as_ref().to_vec()
 }
 
 /// A client of the nominal path: where it is, whom it trusts, how long it waits for a sign of life.
