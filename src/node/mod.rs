@@ -145,7 +145,14 @@ impl Node {
         Ok(())
     }
 
-    /// Listens again after [`Node::go_away`].
+    /// As [`Node::go_away`], but breaks every connection off, as a process that is killed and still knows its sessions.
+    pub async fn fall(&mut self) -> io::Result<()> {
+        self.cut().await;
+        self.away = Some(bound(self.address)?);
+        Ok(())
+    }
+
+    /// Listens again after [`Node::go_away`] or [`Node::fall`].
     pub fn come_back(&mut self) -> io::Result<()> {
         let socket = self.away.take().ok_or(io::ErrorKind::NotConnected)?;
         self.leave = CancellationToken::new();
@@ -180,7 +187,13 @@ impl Node {
 
     /// As [`Node::stop`], and returns when it is done.
     pub async fn close(mut self) {
-        self.shared.quit.notify_one();
+        self.cut().await;
+    }
+
+    async fn cut(&mut self) {
+        if self.task.is_some() {
+            self.shared.quit.notify_one();
+        }
         self.ended().await;
     }
 

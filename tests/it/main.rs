@@ -53,6 +53,7 @@ mod service;
 mod sight;
 mod silence;
 mod simulation;
+mod soak;
 mod state;
 mod streaming;
 mod support;

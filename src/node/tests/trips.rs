@@ -148,3 +148,29 @@ async fn closing_the_node_ends_its_connections() {
     assert!(session.lost());
     assert!(client.session().start_put(&["x"]).await.is_err());
 }
+
+#[tokio::test]
+async fn a_node_that_went_down_comes_back_to_its_port_with_its_sessions() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const ID: &str = "6b1c4ba7-6c2e-4a8c-9f0e-1f2d3c4b5a69";
+    let scratch = Scratch::new();
+    let (mut node, _) = node(&scratch, NodeOptions::default()).await;
+    let address = node.address();
+    let ask = async |request: String| {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        String::from_utf8(status[9..].to_vec()).unwrap()
+    };
+    let target = |what: &str| format!("/aspera/http/{ID}/{what}/{ID}.ashttp HTTP/1.1\r\nHost: n\r\n");
+    let body = format!("<id>{ID}</id>\n<operation>put</operation>\n<token></token>\n");
+    let start = format!("POST {}Content-Length: {}\r\n\r\n{body}", target("session_start/OOB"), body.len());
+    assert_eq!(ask(start).await, "200");
+    node.fall().await.unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    node.come_back().unwrap();
+    assert_eq!(node.address(), address);
+    assert_eq!(ask(format!("PUT {}Content-Length: 3\r\n\r\nabc", target("file/a"))).await, "201");
+    assert_eq!(fs::read(scratch.join("node/up/a")).unwrap(), b"abc");
+}

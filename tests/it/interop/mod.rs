@@ -1,6 +1,5 @@
 //! The real client through the gateway: what its user gets, and reads.
 
-mod ascp;
 mod bandwidth;
 mod egress;
 mod fallback;
@@ -31,8 +30,11 @@ use fallgate::node::{NodeOptions, Seen};
 
 use tokio::net::TcpSocket;
 
-use crate::support::{Metrics, Plan, Sandbox, eventually, loopback};
-use ascp::{Ascp, is_here};
+use crate::support::{
+    Metrics, Plan, Sandbox,
+    ascp::{Ascp, is_here},
+    eventually, loopback,
+};
 
 const LISTENERS: [&str; 2] = ["tls", "plain"];
 

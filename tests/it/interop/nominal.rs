@@ -11,12 +11,12 @@ use std::{
 use fallgate::node::NodeOptions;
 
 use super::{
-    Ascp, LISTENERS, ascp, folder, is_here, source,
+    Ascp, LISTENERS, folder, is_here, source,
     sshd::{self, Sshd, user},
     up,
 };
 use crate::support::{
-    Plan, Sandbox, noise,
+    Plan, Sandbox, ascp, noise,
     peer::{DeadPort, Peer, keep},
 };
 

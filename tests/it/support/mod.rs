@@ -1,5 +1,6 @@
 //! The sandbox: a gateway with nodes in this process, on free ports, gone when it drops.
 
+pub(crate) mod ascp;
 pub(crate) mod browser;
 pub(crate) mod dice;
 pub(crate) mod dns;
@@ -10,6 +11,7 @@ pub(crate) mod nominal;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod quic;
 mod scrape;
 pub(crate) mod secrets;
 pub(crate) mod supervisor;

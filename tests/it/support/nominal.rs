@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -76,6 +77,15 @@ pub(crate) async fn greeted(stream: &mut TcpStream) -> Option<String> {
     Some(banner.trim().strip_prefix("SSH-2.0-")?.to_owned())
 }
 
+/// A control connection from an address; gives it with the name of its node.
+pub(crate) async fn control(from: &str, to: SocketAddr) -> io::Result<(TcpStream, String)> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0))?;
+    let mut stream = socket.connect(to).await?;
+    let node = greeted(&mut stream).await.ok_or_else(|| io::Error::other("no node greets"))?;
+    Ok((stream, node))
+}
+
 /// A gateway with a control and a data listener in front of these nodes.
 pub(crate) struct Place {
     watch: Watch,
@@ -109,11 +119,7 @@ impl Place {
 
     /// A control connection from this address; gives it with the name of its node.
     pub(crate) async fn control(&self, from: &str) -> (TcpStream, String) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
-        let mut stream = socket.connect(self.address("control").await).await.unwrap();
-        let node = greeted(&mut stream).await.unwrap();
-        (stream, node)
+        control(from, self.address("control").await).await.unwrap()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     net::SocketAddr,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -16,6 +17,8 @@ use super::{Metrics, eventually, netns::Host, nominal::SOON, sweep};
 /// The process, with the folder of its config and logs.
 pub(crate) struct Process {
     child: Child,
+    /// The process that serves; another than the child after an upgrade.
+    pid: u32,
     host: Option<Arc<Host>>,
     admin: SocketAddr,
     dir: tempfile::TempDir,
@@ -32,8 +35,7 @@ impl Drop for Process {
             };
             found = sweep::answers(self.admin.port(), connect);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         if is_good {
             assert!(found.is_none(), "a secret is told at the admin door: {found:?}");
             sweep::files(self.dir.path());
@@ -66,13 +68,51 @@ impl Process {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path());
         std::fs::write(dir.path().join("fallgate.yaml"), config).unwrap();
-        let (log, out) =
-            (File::create(dir.path().join("log")).unwrap(), File::create(dir.path().join("log.out")).unwrap());
-        command.args(["run", "--config"]).arg(dir.path().join("fallgate.yaml")).env("NO_COLOR", "1");
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap();
-        let mut process = Process { child, host, admin: SocketAddr::from(([0; 4], 0)), dir };
+        let child = run(&mut command, dir.path());
+        let mut process = Process { pid: child.id(), child, host, admin: SocketAddr::from(([0; 4], 0)), dir };
         process.admin = process.said("Admin is open.").await;
         process
+    }
+
+    /// Ends it as SIGKILL does.
+    fn end(&mut self) {
+        // Those that took over are no children of this process.
+        let heirs = if self.pid == self.child.id() { Vec::new() } else { self.running() };
+        for heir in heirs {
+            let _ = Command::new("kill").args(["-KILL", &heir.to_string()]).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends it as SIGKILL does, and starts it anew on this machine, with the config that there is now.
+    pub(crate) async fn crash(&mut self) {
+        self.end();
+        let earlier = (1..).map(|n| self.dir.path().join(format!("log.{n}"))).find(|path| !path.exists());
+        std::fs::rename(self.dir.path().join("log"), earlier.unwrap()).unwrap();
+        self.child = run(&mut Command::new(env!("CARGO_BIN_EXE_fallgate")), self.dir.path());
+        self.pid = self.child.id();
+        self.admin = self.said("Admin is open.").await;
+    }
+
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The processes that run with its config: after an upgrade more than one, until the old ones are done.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        let config = self.dir.path().join("fallgate.yaml");
+        let names = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_bytes());
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(names))
+            .collect()
+    }
+
+    /// Another process serves from now on, which took over; it ends with this.
+    pub(crate) fn succeeded_by(&mut self, pid: u32) {
+        self.pid = pid;
     }
 
     /// Where a listener listens.
@@ -111,19 +151,24 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// The memory that it has, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap();
         text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    /// Its threads.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().count()
     }
 
     /// Its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
@@ -137,4 +182,11 @@ impl Process {
     pub(crate) async fn until(&self, family: &str, labels: &[(&str, &str)], value: f64) {
         crate::support::until(|| self.metrics(), (family, labels), value, 4 * SOON).await;
     }
+}
+
+/// Runs it with the config in a folder, which gets what it says.
+fn run(command: &mut Command, dir: &Path) -> Child {
+    let (log, out) = (File::create(dir.join("log")).unwrap(), File::create(dir.join("log.out")).unwrap());
+    command.args(["run", "--config"]).arg(dir.join("fallgate.yaml")).env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap()
 }

@@ -6,6 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::Write as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -14,13 +15,13 @@ use std::{
 
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
-use crate::support::{Sandbox, TOKEN, certificate, loopback, secrets};
+use super::{Sandbox, TOKEN, certificate, loopback, secrets};
 
 /// No transfer of these tests takes longer than this, unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One run of the client, before it starts.
-pub(super) struct Ascp {
+pub(crate) struct Ascp {
     program: &'static Path,
     tls: bool,
     token: OsString,
@@ -28,6 +29,7 @@ pub(super) struct Ascp {
     fallback: &'static str,
     user: String,
     port: u16,
+    deadline: Duration,
     options: Vec<OsString>,
     sources: Vec<OsString>,
     destination: OsString,
@@ -35,12 +37,12 @@ pub(super) struct Ascp {
 
 /// What the client's user sees of a run.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The exit code; `None` for a client that had to be killed.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// The messages on the management port, as fields by name.
-    pub(super) messages: Vec<BTreeMap<String, String>>,
-    pub(super) console: String,
+    pub(crate) messages: Vec<BTreeMap<String, String>>,
+    pub(crate) console: String,
 }
 
 /// Kills its process, by its id, when a test ends before it.
@@ -55,11 +57,11 @@ impl Drop for Running {
 
 /// Whether the client is here, so that the test can run. Where it cannot be had the test is skipped,
 /// and everybody is told; in CI that is a failure.
-pub(super) fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     program().is_some()
 }
 
-pub(super) fn program() -> Option<&'static Path> {
+pub(crate) fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let bring = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/get-ascp");
@@ -80,39 +82,60 @@ pub(super) fn program() -> Option<&'static Path> {
 }
 
 impl Ascp {
-    async fn new(sandbox: &Sandbox, listener: &str, mode: &'static str) -> Ascp {
+    fn new(port: u16, tls: bool, mode: &'static str) -> Ascp {
         Ascp {
             program: program().unwrap(),
-            tls: listener == "tls",
+            tls,
             token: TOKEN.into(),
             mode,
             fallback: "F",
             user: "xfer".to_owned(),
-            port: sandbox.address(listener).await.port(),
+            port,
+            deadline: DEADLINE,
             options: Vec::new(),
             sources: Vec::new(),
             destination: "/".into(),
         }
     }
 
-    /// An upload through the listener `tls` or `plain`.
-    pub(super) async fn put(sandbox: &Sandbox, listener: &str, sources: &[&Path]) -> Ascp {
+    /// An upload to this port.
+    pub(crate) fn send(port: u16, tls: bool, sources: &[&Path]) -> Ascp {
         let sources = sources.iter().map(|s| s.as_os_str().to_owned()).collect();
-        Ascp { sources, ..Ascp::new(sandbox, listener, "send").await }
+        Ascp { sources, ..Ascp::new(port, tls, "send") }
+    }
+
+    /// A download from this port, into a folder that is there.
+    pub(crate) fn receive(port: u16, tls: bool, sources: &[&str], destination: &Path) -> Ascp {
+        let sources = sources.iter().map(|s| OsString::from(*s)).collect();
+        Ascp { sources, destination: destination.into(), ..Ascp::new(port, tls, "recv") }
+    }
+
+    /// An upload through the listener `tls` or `plain`.
+    pub(crate) async fn put(sandbox: &Sandbox, listener: &str, sources: &[&Path]) -> Ascp {
+        Ascp::send(sandbox.address(listener).await.port(), listener == "tls", sources)
     }
 
     /// A download through the listener `tls` or `plain`, into a folder that is there.
-    pub(super) async fn get(sandbox: &Sandbox, listener: &str, sources: &[&str], destination: &Path) -> Ascp {
-        let sources = sources.iter().map(|s| OsString::from(*s)).collect();
-        Ascp { sources, destination: destination.into(), ..Ascp::new(sandbox, listener, "recv").await }
+    pub(crate) async fn get(sandbox: &Sandbox, listener: &str, sources: &[&str], destination: &Path) -> Ascp {
+        Ascp::receive(sandbox.address(listener).await.port(), listener == "tls", sources, destination)
     }
 
-    pub(super) fn options(mut self, options: &[&str]) -> Ascp {
+    /// Not killed before this time is over.
+    pub(crate) fn deadline(self, deadline: Duration) -> Ascp {
+        Ascp { deadline, ..self }
+    }
+
+    /// Through a forward proxy.
+    pub(crate) fn by_way_of(self, proxy: SocketAddr) -> Ascp {
+        self.options(&["-x", &proxy.to_string()])
+    }
+
+    pub(crate) fn options(mut self, options: &[&str]) -> Ascp {
         self.options.extend(options.iter().map(OsString::from));
         self
     }
 
-    pub(super) fn option_path(mut self, option: &str, path: &Path) -> Ascp {
+    pub(crate) fn option_path(mut self, option: &str, path: &Path) -> Ascp {
         let mut whole = OsString::from(option);
         whole.push(path);
         self.options.push(whole);
@@ -120,34 +143,34 @@ impl Ascp {
     }
 
     /// `-y 1` instead of `-y F`: the client first tries SSH, at this port.
-    pub(super) fn after_ssh(mut self, port: u16) -> Ascp {
+    pub(crate) fn after_ssh(mut self, port: u16) -> Ascp {
         self.fallback = "1";
         let port = port.to_string();
         self.options(&["-P", &port, "-O", &port])
     }
 
     /// `-y 0` instead of `-y F`: SSH at this port as this user, with this key, and the far program by its path.
-    pub(super) fn by_ssh(mut self, port: u16, user: String, key: &Path, far: &Path) -> Ascp {
+    pub(crate) fn by_ssh(mut self, port: u16, user: String, key: &Path, far: &Path) -> Ascp {
         (self.fallback, self.user) = ("0", user);
         let port = port.to_string();
         self.options(&["-P", &port, "-O", &port]).option_path("-i", key).option_path("-S", far)
     }
 
     /// Past the listener, to this port.
-    pub(super) fn straight(mut self, port: u16) -> Ascp {
+    pub(crate) fn straight(mut self, port: u16) -> Ascp {
         self.port = port;
         self
     }
 
     /// Another token; none at all when it is empty.
-    pub(super) fn token(mut self, token: impl AsRef<OsStr>) -> Ascp {
+    pub(crate) fn token(mut self, token: impl AsRef<OsStr>) -> Ascp {
         self.token = token.as_ref().to_owned();
         secrets::keep(self.token.as_encoded_bytes());
         self
     }
 
     /// Runs it to its end, or kills it at the deadline.
-    pub(super) async fn run(self) -> Report {
+    pub(crate) async fn run(self) -> Report {
         let home = tempfile::tempdir().unwrap();
         let console = home.path().join("console");
         let management = TcpListener::bind(loopback(0)).await.unwrap();
@@ -176,7 +199,7 @@ impl Ascp {
             let _ = connection.read_to_end(&mut bytes).await;
             std::io::Result::Ok(bytes)
         });
-        let status = wait(Running(command.spawn().unwrap())).await;
+        let status = wait(Running(command.spawn().unwrap()), self.deadline).await;
         let bytes = timeout(Duration::from_secs(5), messages).await.expect("no management connection");
         Report {
             code: status.and_then(|s| s.code()),
@@ -187,13 +210,13 @@ impl Ascp {
 }
 
 /// The exit status, or nothing when the deadline came first.
-async fn wait(mut running: Running) -> Option<ExitStatus> {
+async fn wait(mut running: Running, deadline: Duration) -> Option<ExitStatus> {
     let start = Instant::now();
     loop {
         if let Some(status) = running.0.try_wait().unwrap() {
             return Some(status);
         }
-        if start.elapsed() > DEADLINE {
+        if start.elapsed() > deadline {
             return None;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -207,31 +230,36 @@ fn parse(text: &str) -> Vec<BTreeMap<String, String>> {
 }
 
 impl Report {
-    pub(super) fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.code == Some(0) && self.error().is_none()
     }
 
     /// Code and text of the error that ended the session.
-    pub(super) fn error(&self) -> Option<(u32, &str)> {
+    pub(crate) fn error(&self) -> Option<(u32, &str)> {
         let error = self.of("ERROR").next_back()?;
         Some((error.get("Code")?.parse().ok()?, error.get("Description")?))
     }
 
+    /// The files that the client called done, by their names on its own side.
+    pub(crate) fn done(&self) -> impl Iterator<Item = &Path> {
+        self.of("STOP").filter_map(|message| message.get("File")).map(Path::new)
+    }
+
     /// The messages of a type.
-    pub(super) fn of<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a BTreeMap<String, String>> {
+    pub(crate) fn of<'a>(&'a self, kind: &'a str) -> impl DoubleEndedIterator<Item = &'a BTreeMap<String, String>> {
         self.messages.iter().filter(move |m| m.get("Type").is_some_and(|t| t == kind))
     }
 
     /// Panics unless the client said that all went well.
     #[track_caller]
-    pub(super) fn must_be_ok(&self, what: &str) {
+    pub(crate) fn must_be_ok(&self, what: &str) {
         let files: Vec<_> = self.of("FILEERROR").collect();
         assert!(self.is_ok(), "{what}: exit {:?}, {:?}, {}{files:?}", self.code, self.error(), self.console);
     }
 
     /// Panics unless the client gave up with this code; its text is what the user reads.
     #[track_caller]
-    pub(super) fn must_fail(&self, what: &str, code: u32, text: &str) {
+    pub(crate) fn must_fail(&self, what: &str, code: u32, text: &str) {
         assert_eq!((self.code, self.error()), (Some(1), Some((code, text))), "{what}: {}", self.console);
     }
 }
