@@ -8,13 +8,11 @@ use std::{
 use fallgate::node::NodeOptions;
 
 use super::{
-    Ascp, LISTENERS,
-    ascp::Report,
-    folder, is_here, root, source,
+    Ascp, LISTENERS, folder, is_here, root, source,
     tree::{self, Tree},
     up,
 };
-use crate::support::{Plan, Sandbox, away, back, eventually, noise, peer::pause};
+use crate::support::{Plan, Sandbox, ascp::Report, away, back, eventually, noise, peer::pause};
 
 /// Files of a transfer.
 const FILES: usize = 6;
