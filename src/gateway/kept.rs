@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashSet,
-    io,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -119,21 +117,28 @@ impl Run {
     pub(super) fn inherit_file(self: &Arc<Self>) {
         let StateConfig::File(path) = self.config().state.clone() else { return };
         let run = self.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = run.open_file(&path) {
-                tracing::error!(%error, path = %path.display(), "The state is not kept: its file cannot be opened.");
+        tokio::spawn(async move {
+            let (begin, bounds) = (Instant::now(), bounds(&run.config()));
+            loop {
+                let file = path.clone();
+                let opened = tokio::task::spawn_blocking(move || FileStore::open(&file, bounds)).await;
+                match opened {
+                    Ok(Ok((store, saved))) => return run.take_file(store, saved),
+                    Ok(Err(error)) if begin.elapsed() >= PATIENCE => {
+                        let path = path.display();
+                        return tracing::error!(%error, %path, "The state is not kept: its file cannot be opened.");
+                    }
+                    // It is still another's.
+                    Ok(Err(_)) => tokio::time::sleep(AGAIN).await,
+                    // The runtime ends.
+                    Err(_) => return,
+                }
             }
         });
     }
 
-    fn open_file(&self, path: &Path) -> io::Result<()> {
-        let begin = Instant::now();
-        let (store, saved) = loop {
-            match FileStore::open(path, bounds(&self.config())) {
-                Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
-                result => break result?,
-            }
-        };
+    /// Keeps what there is in this file, which the process before has filled until now.
+    fn take_file(&self, store: FileStore, saved: Saved) {
         self.kept.0.store(Some(Arc::new(store)));
         // What changes from here on is told as it does; what changed meanwhile is made up for.
         let sessions: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.states()).collect();
@@ -146,6 +151,5 @@ impl Run {
         for old in saved.pins.into_iter().filter(|old| !set.contains(&(old.upstream.clone(), old.hash))) {
             self.kept.pin(PinNews::Removed(old.upstream, old.hash));
         }
-        Ok(())
     }
 }
