@@ -1,15 +1,17 @@
-//! One question to an admin door: a GET over plain HTTP, as little of it as that takes.
+//! One question to an admin door, or one command, over plain HTTP, as little of it as that takes.
 
 use std::{
     fmt,
     io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
     str::FromStr,
     time::Duration,
 };
 
-/// A connect, or a silence, may take so long.
+/// A connect, or the answer to a question, may take so long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What a command brings about may take so long.
+const WORK: Duration = Duration::from_secs(90);
 /// No answer is longer than this, in bytes.
 const LONGEST: u64 = 64 * 1024 * 1024;
 
@@ -43,6 +45,18 @@ impl fmt::Display for Url {
     }
 }
 
+impl From<SocketAddr> for Url {
+    /// That of the admin door of a gateway on this host, which listens there.
+    fn from(mut address: SocketAddr) -> Url {
+        if address.ip().is_unspecified() {
+            let loopback =
+                if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { IpAddr::from(Ipv6Addr::LOCALHOST) };
+            address.set_ip(loopback);
+        }
+        Url { authority: address.to_string(), prefix: String::new() }
+    }
+}
+
 impl FromStr for Url {
     type Err = &'static str;
 
@@ -61,6 +75,15 @@ impl FromStr for Url {
 impl Url {
     /// What is at this path.
     pub(super) fn get(&self, path: &str, token: Option<&str>) -> Result<String, AskError> {
+        self.ask("GET", path, token, PATIENCE)
+    }
+
+    /// What comes of the command at this path.
+    pub(super) fn post(&self, path: &str, token: Option<&str>) -> Result<String, AskError> {
+        self.ask("POST", path, token, WORK)
+    }
+
+    fn ask(&self, method: &str, path: &str, token: Option<&str>, patience: Duration) -> Result<String, AskError> {
         let authorization = match token {
             Some(token) if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) => {
                 return Err(AskError::BadToken);
@@ -68,10 +91,10 @@ impl Url {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
             None => String::new(),
         };
-        let mut stream = self.connect().map_err(AskError::Unreachable)?;
+        let mut stream = self.connect(patience).map_err(AskError::Unreachable)?;
         // To HTTP/1.0 nobody answers in chunks, and the end of the answer is that of the connection.
         let head = format!(
-            "GET {}{path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n{authorization}\r\n",
+            "{method} {}{path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\nContent-Length: 0\r\n{authorization}\r\n",
             self.prefix, self.authority
         );
         stream.write_all(head.as_bytes()).map_err(AskError::Broken)?;
@@ -80,14 +103,14 @@ impl Url {
         read(&String::from_utf8_lossy(&answer))
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
+    fn connect(&self, patience: Duration) -> io::Result<TcpStream> {
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let place = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
         let mut last = io::ErrorKind::AddrNotAvailable.into();
         for address in place.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_read_timeout(Some(patience))?;
                     stream.set_write_timeout(Some(PATIENCE))?;
                     return Ok(stream);
                 }
@@ -116,8 +139,11 @@ fn read(answer: &str) -> Result<String, AskError> {
         return Ok(body.to_owned());
     }
     let said = serde_json::from_str::<serde_json::Value>(body).ok();
-    let message = said.as_ref().and_then(|said| said.get("message")?.as_str()).unwrap_or("no reason is given");
-    Err(AskError::Refused { status, message: message.to_owned() })
+    let said = said.as_ref();
+    let message = said.and_then(|said| said.get("message")?.as_str()).unwrap_or("no reason is given");
+    let problems = said.and_then(|said| said.get("problems")?.as_array()).into_iter().flatten();
+    let all: Vec<_> = std::iter::once(message).chain(problems.filter_map(|problem| problem.as_str())).collect();
+    Err(AskError::Refused { status, message: all.join("\n  ") })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod run;
 mod schema;
+mod upgrade;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -34,7 +35,8 @@ enum Command {
     ///
     /// SIGHUP reads the config anew: either all of it is applied, or nothing changes and every problem is
     /// told. SIGTERM and SIGINT drain: new sessions are refused, running ones are carried to their end, at
-    /// most for `timeouts.drain`; a second one ends at once. SIGUSR1 reopens the access log.
+    /// most for `timeouts.drain`; a second one ends at once. SIGUSR1 reopens the access log. SIGUSR2 hands over to a new
+    /// process of the program as it is installed now, and carries what began here to its end.
     Run(ConfigFile),
     /// Check a config file and stop.
     ///
@@ -49,6 +51,12 @@ enum Command {
     /// both ways through them and compares checksums. Uses the real client too where `$ASCP` names it or
     /// it is on PATH. Needs no config and no network; stays until Ctrl-C.
     Demo(demo::Options),
+    /// Have a running gateway hand over to the program as it is installed now.
+    ///
+    /// The new process reads the config anew and takes the sockets over; the old one carries what it has to its end. No
+    /// connect is refused and no session is lost. Asks the admin door that the config names, with its token. Exit status:
+    /// 0 when the new process serves, 1 when nothing has changed, 2 for a config that would not do.
+    Upgrade(ConfigFile),
     /// Print the JSON Schema of the config file.
     Schema,
 }
@@ -69,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
+        Command::Upgrade(file) => upgrade::upgrade(&file.config),
         Command::Schema => schema::schema(),
     })
 }

@@ -261,7 +261,8 @@ impl NodeConfig {
 }
 
 /// What a node serves on a port of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NodePort {
     /// The fallback in the clear.
     Http,

@@ -1,8 +1,10 @@
-//! The nominal path: clients with their control connections, and the flows of their data.
+//! Nodes, and the nominal path to them: clients with their control connections, and the flows of their data.
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::NodePort;
 
 /// A client address and what ties it to its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,19 @@ pub struct PlaceState {
     pub node: String,
     /// The address at which the client's connections meet it.
     pub ip: IpAddr,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// The upstream.
+    pub upstream: String,
+    /// The node.
+    pub node: String,
+    /// An operator lets nothing new go there.
+    pub drained: bool,
+    /// Its ports whose first check has ended, each with whether it counts as up.
+    pub ports: Vec<(NodePort, bool)>,
 }
 
 /// A control connection that is open in another process.

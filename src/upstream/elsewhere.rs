@@ -12,8 +12,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Client, Control, Lease, Place, Upstream, Wish};
-use crate::shared::{ClientState, ControlNews, ControlState, PinState, PlaceState, SessionState};
+use super::{Client, Control, Lease, Node, Place, Upstream, Wish};
+use crate::shared::{ClientState, ControlNews, ControlState, NodeState, PinState, PlaceState, SessionState};
 
 /// Hears of control connections.
 type Hook = Box<dyn Fn(ControlNews) + Send + Sync>;
@@ -127,6 +127,31 @@ impl Upstream {
     pub fn bring_pin(&self, pin: &PinState) {
         let age = since_1970().saturating_sub(Duration::from_millis(pin.set));
         self.pins.bring(pin.hash, &pin.node, ago(age));
+    }
+
+    /// What is known of all nodes.
+    pub fn node_states(&self) -> Vec<NodeState> {
+        let state = |node: &Arc<Node>| {
+            let known = node.checked().iter().filter(|port| node.is_port_known(**port));
+            NodeState {
+                upstream: self.name.clone(),
+                node: node.name().to_owned(),
+                drained: node.is_drained(),
+                ports: known.map(|port| (*port, node.is_up(*port))).collect(),
+            }
+        };
+        self.nodes.iter().map(state).collect()
+    }
+
+    /// Takes over what another process knows of a node.
+    pub fn bring_node(&self, state: &NodeState) {
+        let Some(node) = self.nodes.iter().find(|node| node.name() == state.node) else { return };
+        if state.drained {
+            node.set_drain(true);
+        }
+        for (port, up) in state.ports.iter().filter(|(port, _)| node.checked().contains(port)) {
+            node.judge(*port, *up, 1, Instant::now());
+        }
     }
 
     /// All clients of the nominal path with their control connections.

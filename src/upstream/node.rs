@@ -168,6 +168,11 @@ impl Node {
         self.config.drain || self.state.drained.load(Ordering::Relaxed)
     }
 
+    /// Whether an operator lets nothing new go there.
+    pub(super) fn is_drained(&self) -> bool {
+        self.state.drained.load(Ordering::Relaxed)
+    }
+
     /// Lets nothing new go there from now on, or again. It outlives a reload. False where the config drains it, which
     /// alone can end that.
     pub fn set_drain(&self, drain: bool) -> bool {

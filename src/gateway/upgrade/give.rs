@@ -87,6 +87,7 @@ fn tell(run: &Arc<Run>, passage: &mut Passage, flows: Flows) -> Result<(), Upgra
         sessions: run.parts.sessions.states(),
         refused,
         cancelled,
+        nodes: upstreams().flat_map(|upstream| upstream.node_states()).collect(),
         pins: upstreams().flat_map(|upstream| upstream.pins()).collect(),
         clients: upstreams().flat_map(|upstream| upstream.clients()).collect(),
         flows: states,

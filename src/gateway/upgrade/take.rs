@@ -101,6 +101,9 @@ impl Greeted {
         let (state, files): (State, _) = words::receive(&mut self.passage)?;
         let mut held = Held::default();
         let generation = run.generation();
+        for node in &state.nodes {
+            generation.upstreams.get(&node.upstream).into_iter().for_each(|upstream| upstream.bring_node(node));
+        }
         for pin in &state.pins {
             generation.upstreams.get(&pin.upstream).into_iter().for_each(|upstream| upstream.bring_pin(pin));
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
     net::passage::Passage,
-    shared::{ClientState, FlowState, Key, PinState, SessionState},
+    shared::{ClientState, FlowState, Key, NodeState, PinState, SessionState},
 };
 
 /// Processes whose numbers differ do not understand each other.
@@ -64,6 +64,7 @@ pub(super) struct State {
     pub(super) sessions: Vec<SessionState>,
     pub(super) refused: Vec<Key>,
     pub(super) cancelled: Vec<Key>,
+    pub(super) nodes: Vec<NodeState>,
     pub(super) pins: Vec<PinState>,
     pub(super) clients: Vec<ClientState>,
     /// By listener, for each thread.
