@@ -58,7 +58,7 @@ async fn that_all_nodes_are_tried_although_they_are_down_is_said_once_each_time_
     let address = node.address();
     node.close().await;
     let text = format!(
-        "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\nupstreams: [{{name: u, when_all_down: try_all, health_check: {{interval: 50ms, unhealthy_threshold: 1, healthy_threshold: 1}}, nodes: [{{name: n1, host: 127.0.0.1, ports: {{http: {}}}}}]}}]\nlimits: {{when_full: refuse}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n",
+        "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\nupstreams: [{{name: u, when_all_down: try_all, node_grace: 0s, health_check: {{interval: 50ms, unhealthy_threshold: 1, healthy_threshold: 1}}, nodes: [{{name: n1, host: 127.0.0.1, ports: {{http: {}}}}}]}}]\nlimits: {{when_full: refuse}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n",
         address.port()
     );
     let process = Process::start(&text).await;

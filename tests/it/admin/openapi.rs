@@ -103,12 +103,18 @@ async fn every_answer_that_is_described_comes_and_is_as_described() {
     described.hold("post", "/api/v1/reload", &operator.post("/api/v1/reload", "").await);
     std::fs::write(stage.sandbox.dir.path().join("fallgate.yaml"), "version: 2").unwrap();
     described.hold("post", "/api/v1/reload", &operator.post("/api/v1/reload", "").await);
+    described.hold("post", "/api/v1/upgrade", &operator.post("/api/v1/upgrade", "").await);
     described.hold("post", "/api/v1/drain", &operator.post("/api/v1/drain", "").await);
-    // Streams have tests of their own, as have a gateway that is not ready and nodes that the config drains.
+    // Streams have tests of their own, as have a gateway that is not ready, nodes that the config drains and upgrades.
     let left: Vec<_> = described.unheard.iter().filter(|key| !key.contains("/events")).collect();
     assert_eq!(
         left,
-        ["get /readyz 503", "post /api/v1/nodes/{name}/drain 409", "post /api/v1/nodes/{name}/undrain 409"]
+        [
+            "get /readyz 503",
+            "post /api/v1/nodes/{name}/drain 409",
+            "post /api/v1/nodes/{name}/undrain 409",
+            "post /api/v1/upgrade 200"
+        ]
     );
 }
 

@@ -197,7 +197,7 @@ fn rows() -> Vec<Row> {
         alone("/reload/watch", json!("1h")),
         alone("/resolver/servers", json!(["127.0.0.1:53"])),
         alone("/resolver/timeout", json!("2s")),
-        alone("/state/file", json!("other")),
+        alone("/state", json!({ "file": "other" })),
         alone("/timeouts/body_idle", json!("61s")),
         alone("/timeouts/connect", json!("6s")),
         alone("/timeouts/drain", json!("1h")),
@@ -328,6 +328,7 @@ async fn every_key_by_itself_holds_after_a_reload_or_the_report_names_it() {
     if cfg!(feature = "otlp") {
         known.push(SPANS);
     }
+    known.push("state");
     assert_eq!(restart, known, "what needs a restart");
 }
 
