@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     admin,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, StateConfig},
     fallback,
     net::{activation::Inherited, notify::Notifier},
     telemetry::{AccessLog, logging::LevelHandle},
@@ -114,9 +114,9 @@ impl Gateway {
         let offered = greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered);
         let mut prepared = listeners.prepare(&generation, offered)?;
         // The process before has the file as long as it serves.
-        let (kept, saved) = match &greeted {
-            None => wait(|| Kept::open(&generation.config))?,
-            Some(_) => <_>::default(),
+        let (kept, saved) = match (&greeted, &generation.config.state) {
+            (None, StateConfig::File(_)) => wait(|| Kept::open(&generation.config))?,
+            _ => <_>::default(),
         };
         let told = (start.level, start.notifier);
         let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), told, kept);
