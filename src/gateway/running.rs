@@ -95,12 +95,12 @@ impl Run {
         })
     }
 
-    /// From now on the processes that this one talks to hear of the ends of sessions.
+    /// From now on the processes that this one talks to hear what becomes of sessions.
     pub(super) fn watch_sessions(&self) {
         let me = self.me.clone();
         let watch = move |news: fallback::News<'_>| {
-            if let (fallback::News::Ended(key, outcome), Some(run)) = (news, me.upgrade()) {
-                run.links.ended(key, outcome);
+            if let Some(run) = me.upgrade() {
+                run.links.tell(news);
             }
         };
         self.parts.sessions.watch(Some(Box::new(watch)));
