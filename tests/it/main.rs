@@ -54,3 +54,4 @@ mod support;
 mod tls;
 mod transfer;
 mod tunnel;
+mod upgrade;

@@ -20,7 +20,7 @@ use crate::support::{Sandbox, TOKEN, certificate, loopback, secrets};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One run of the client, before it starts.
-pub(super) struct Ascp {
+pub(crate) struct Ascp {
     program: &'static Path,
     tls: bool,
     token: OsString,
@@ -35,12 +35,12 @@ pub(super) struct Ascp {
 
 /// What the client's user sees of a run.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// The exit code; `None` for a client that had to be killed.
-    pub(super) code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// The messages on the management port, as fields by name.
-    pub(super) messages: Vec<BTreeMap<String, String>>,
-    pub(super) console: String,
+    pub(crate) messages: Vec<BTreeMap<String, String>>,
+    pub(crate) console: String,
 }
 
 /// Kills its process, by its id, when a test ends before it.
@@ -55,7 +55,7 @@ impl Drop for Running {
 
 /// Whether the client is here, so that the test can run. Where it cannot be had the test is skipped,
 /// and everybody is told; in CI that is a failure.
-pub(super) fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     program().is_some()
 }
 
@@ -81,14 +81,18 @@ pub(super) fn program() -> Option<&'static Path> {
 
 impl Ascp {
     async fn new(sandbox: &Sandbox, listener: &str, mode: &'static str) -> Ascp {
+        Ascp::at(sandbox.address(listener).await.port(), listener == "tls", mode)
+    }
+
+    fn at(port: u16, tls: bool, mode: &'static str) -> Ascp {
         Ascp {
             program: program().unwrap(),
-            tls: listener == "tls",
+            tls,
             token: TOKEN.into(),
             mode,
             fallback: "F",
             user: "xfer".to_owned(),
-            port: sandbox.address(listener).await.port(),
+            port,
             options: Vec::new(),
             sources: Vec::new(),
             destination: "/".into(),
@@ -105,6 +109,16 @@ impl Ascp {
     pub(super) async fn get(sandbox: &Sandbox, listener: &str, sources: &[&str], destination: &Path) -> Ascp {
         let sources = sources.iter().map(|s| OsString::from(*s)).collect();
         Ascp { sources, destination: destination.into(), ..Ascp::new(sandbox, listener, "recv").await }
+    }
+
+    /// An upload through the listener at this port.
+    pub(crate) fn put_at(port: u16, tls: bool, source: &Path) -> Ascp {
+        Ascp { sources: vec![source.into()], ..Ascp::at(port, tls, "send") }
+    }
+
+    /// A download through the listener at this port, into a folder that is there.
+    pub(crate) fn get_at(port: u16, tls: bool, source: &str, destination: &Path) -> Ascp {
+        Ascp { sources: vec![source.into()], destination: destination.into(), ..Ascp::at(port, tls, "recv") }
     }
 
     pub(super) fn options(mut self, options: &[&str]) -> Ascp {
@@ -147,7 +161,7 @@ impl Ascp {
     }
 
     /// Runs it to its end, or kills it at the deadline.
-    pub(super) async fn run(self) -> Report {
+    pub(crate) async fn run(self) -> Report {
         let home = tempfile::tempdir().unwrap();
         let console = home.path().join("console");
         let management = TcpListener::bind(loopback(0)).await.unwrap();
@@ -224,7 +238,7 @@ impl Report {
 
     /// Panics unless the client said that all went well.
     #[track_caller]
-    pub(super) fn must_be_ok(&self, what: &str) {
+    pub(crate) fn must_be_ok(&self, what: &str) {
         let files: Vec<_> = self.of("FILEERROR").collect();
         assert!(self.is_ok(), "{what}: exit {:?}, {:?}, {}{files:?}", self.code, self.error(), self.console);
     }

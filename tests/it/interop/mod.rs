@@ -1,6 +1,6 @@
 //! The real client through the gateway: what its user gets, and reads.
 
-mod ascp;
+pub(crate) mod ascp;
 mod bandwidth;
 mod egress;
 mod fallback;
@@ -12,7 +12,7 @@ mod nominal;
 mod openssh;
 mod persistence;
 mod proxied;
-mod quic;
+pub(crate) mod quic;
 mod refusals;
 mod resume;
 mod secrets;

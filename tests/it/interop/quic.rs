@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::support::{
     loopback, noise,
-    nominal::{Place, ssh},
+    nominal::{Place, control, ssh},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -31,16 +31,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 type Received = (String, usize);
 
 /// A transfer node that speaks QUIC: it sends back the checksum of what came, and as many bytes of its own.
-struct QuicNode {
-    tcp: SocketAddr,
-    udp: SocketAddr,
-    certificate: CertificateDer<'static>,
+pub(crate) struct QuicNode {
+    pub(crate) tcp: SocketAddr,
+    pub(crate) udp: SocketAddr,
+    pub(crate) certificate: CertificateDer<'static>,
     received: Arc<Mutex<Vec<Received>>>,
     _tasks: JoinSet<()>,
 }
 
 impl QuicNode {
-    async fn start(name: &'static str) -> QuicNode {
+    pub(crate) async fn start(name: &'static str) -> QuicNode {
         let tcp = TcpListener::bind(loopback(0)).await.unwrap();
         let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let private = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
@@ -107,7 +107,7 @@ async fn take(receive: &mut RecvStream) -> (usize, Vec<u8>) {
 }
 
 /// What [`give`] gives, without sending it.
-fn checksum(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn checksum(size: usize, seed: u64) -> Vec<u8> {
     let mut all = Vec::with_capacity(size);
     let chunk = noise(CHUNK, seed);
     for at in (0..size).step_by(CHUNK) {
@@ -127,9 +127,15 @@ async fn connect(from: &str, to: SocketAddr, trusted: RootCertStore) -> (Endpoin
 }
 
 /// A transfer both ways; returns the name of the node that the control connection met.
-async fn transfer(place: &Place, trusted: RootCertStore, ip: &str, size: usize, expected: &[u8]) -> String {
-    let (_control, node) = place.control(ip).await;
-    let (endpoint, connection) = connect(ip, place.address("data").await, trusted).await;
+pub(crate) async fn transfer(
+    (to_control, to_data): (SocketAddr, SocketAddr),
+    trusted: RootCertStore,
+    ip: &str,
+    size: usize,
+    expected: &[u8],
+) -> String {
+    let (_control, node) = control(ip, to_control).await;
+    let (endpoint, connection) = connect(ip, to_data, trusted).await;
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     send.write_all(format!("{ip:16}").as_bytes()).await.unwrap();
     let sent = give(&mut send, size, 1).await;
@@ -148,7 +154,8 @@ async fn fifty_quic_transfers_at_a_time_arrive_whole_each_on_the_node_of_its_cli
     let size = std::env::var("FALLGATE_LONG").map_or(MIB, |mib| mib.parse::<usize>().unwrap() * MIB);
     let (a, b) = (QuicNode::start("a").await, QuicNode::start("b").await);
     let nodes = [(a.tcp.port(), a.udp.port()), (b.tcp.port(), b.udp.port())];
-    let place = Arc::new(Place::before(&nodes, "127.0.0.1:0", "", "").await);
+    let place = Place::before(&nodes, "127.0.0.1:0", "", "").await;
+    let to = (place.address("control").await, place.address("data").await);
     let mut trusted = RootCertStore::empty();
     trusted.add(a.certificate.clone()).unwrap();
     trusted.add(b.certificate.clone()).unwrap();
@@ -156,10 +163,10 @@ async fn fifty_quic_transfers_at_a_time_arrive_whole_each_on_the_node_of_its_cli
     let begin = std::time::Instant::now();
     let mut transfers = JoinSet::new();
     for i in 1..=AT_A_TIME {
-        let (place, trusted, expected) = (place.clone(), trusted.clone(), expected.clone());
+        let (trusted, expected) = (trusted.clone(), expected.clone());
         transfers.spawn(async move {
             let ip = format!("127.0.1.{i}");
-            let node = transfer(&place, trusted, &ip, size, &expected).await;
+            let node = transfer(to, trusted, &ip, size, &expected).await;
             (format!("{ip:16}"), node)
         });
     }

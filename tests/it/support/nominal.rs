@@ -27,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) udp: SocketAddr,
     /// Who it heard from.
     pub(crate) seen: Arc<Mutex<HashSet<SocketAddr>>>,
+    /// What it hears datagrams with.
+    pub(crate) udp_socket: Arc<UdpSocket>,
     _tasks: JoinSet<()>,
 }
 
@@ -42,7 +44,8 @@ impl Peer {
         let (tcp_at, udp_at) = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(ssh(name, tcp));
-        let from = seen.clone();
+        let (from, udp_socket) = (seen.clone(), Arc::new(udp));
+        let udp = udp_socket.clone();
         tasks.spawn(async move {
             let mut bytes = vec![0; 65_536];
             loop {
@@ -52,7 +55,7 @@ impl Peer {
                 let _ = udp.send_to(&answer, client).await;
             }
         });
-        Peer { tcp: tcp_at, udp: udp_at, seen, _tasks: tasks }
+        Peer { tcp: tcp_at, udp: udp_at, seen, udp_socket, _tasks: tasks }
     }
 }
 
@@ -74,6 +77,15 @@ pub(crate) async fn greeted(stream: &mut TcpStream) -> Option<String> {
     let n = timeout(SOON, stream.read(&mut banner)).await.ok()?.ok()?;
     let banner = String::from_utf8(banner[..n].to_vec()).unwrap();
     Some(banner.trim().strip_prefix("SSH-2.0-")?.to_owned())
+}
+
+/// A control connection from one address to the other; gives it with the name of its node.
+pub(crate) async fn control(from: &str, to: SocketAddr) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let node = greeted(&mut stream).await.unwrap();
+    (stream, node)
 }
 
 /// A gateway with a control and a data listener in front of these nodes.
@@ -109,11 +121,7 @@ impl Place {
 
     /// A control connection from this address; gives it with the name of its node.
     pub(crate) async fn control(&self, from: &str) -> (TcpStream, String) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
-        let mut stream = socket.connect(self.address("control").await).await.unwrap();
-        let node = greeted(&mut stream).await.unwrap();
-        (stream, node)
+        control(from, self.address("control").await).await
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {

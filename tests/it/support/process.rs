@@ -1,4 +1,5 @@
-//! A gateway as a process of its own, whose memory and descriptors can be seen; it does not outlive its test.
+//! A gateway as a process of its own, whose memory and descriptors can be seen; neither it nor a process that took over
+//! from it outlives its test.
 
 use std::{
     fs::File,
@@ -13,7 +14,10 @@ use tokio::net::TcpStream;
 
 use super::{Metrics, eventually, netns::Host, nominal::SOON, sweep};
 
-/// The process, with the folder of its config and logs.
+/// What the log has of an upgrade, before the number of the process that took over.
+const TAKEN_OVER: &str = "Another process has taken over. process=";
+
+/// The process and those that took over from it, with the folder of their config and logs.
 pub(crate) struct Process {
     child: Child,
     host: Option<Arc<Host>>,
@@ -32,6 +36,8 @@ impl Drop for Process {
             };
             found = sweep::answers(self.admin.port(), connect);
         }
+        // The newest first: none of them is to start or carry anything more.
+        self.alive().into_iter().rev().for_each(|pid| kill(pid, "KILL"));
         let _ = self.child.kill();
         let _ = self.child.wait();
         if is_good {
@@ -106,24 +112,83 @@ impl Process {
 
     /// Writes another config, and has it read.
     pub(crate) fn configure(&self, config: &str) {
-        std::fs::write(self.dir.path().join("fallgate.yaml"), config).unwrap();
+        self.write(config);
         self.signal("HUP");
     }
 
+    /// To the newest process.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        kill(self.newest(), name);
+    }
+
+    /// Has a new process take over; its number.
+    pub(crate) async fn upgrade(&self) -> u32 {
+        let before = self.successors().len();
+        self.signal("USR2");
+        eventually("another process", || self.successors().get(before).copied()).await
+    }
+
+    /// The process that serves: the first one, or the last that took over.
+    pub(crate) fn newest(&self) -> u32 {
+        self.successors().last().copied().unwrap_or_else(|| self.first())
+    }
+
+    /// The process that the test has started.
+    pub(crate) fn first(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Those that took over, one after the other.
+    fn successors(&self) -> Vec<u32> {
+        let log = self.log();
+        let numbers = log.split(TAKEN_OVER).skip(1);
+        numbers.filter_map(|rest| rest.split_once('\n')?.0.split(' ').next()?.parse().ok()).collect()
+    }
+
+    /// All processes of this config that live, the oldest first.
+    pub(crate) fn alive(&self) -> Vec<u32> {
+        let dir = self.dir.path().to_str().unwrap();
+        let all = std::fs::read_dir("/proc").unwrap();
+        let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let is_ours = |pid: &u32| {
+            // What has ended has no command line any more, whoever has yet to hear of it.
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(dir)
+        };
+        let mut ours: Vec<_> = numbers.filter(is_ours).collect();
+        ours.sort_unstable();
+        ours
+    }
+
+    /// Waits until only these processes of the config live.
+    pub(crate) async fn only(&self, pids: &[u32]) {
+        eventually(&format!("the end of all but {pids:?}"), || (self.alive() == pids).then_some(())).await;
+    }
+
+    /// Writes another config, which nothing reads yet.
+    pub(crate) fn write(&self, config: &str) {
+        std::fs::write(self.dir.path().join("fallgate.yaml"), config).unwrap();
+    }
+
+    /// The lines of the access log so far, once there are at least `n`.
+    pub(crate) async fn records(&self, n: usize) -> Vec<serde_json::Value> {
+        eventually("access records", || {
+            let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+            let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            (lines.len() >= n).then_some(lines)
+        })
+        .await
     }
 
     /// The memory that it has, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.newest())).unwrap();
         text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
     /// Its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.newest())).unwrap().count()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
@@ -137,4 +202,10 @@ impl Process {
     pub(crate) async fn until(&self, family: &str, labels: &[(&str, &str)], value: f64) {
         crate::support::until(|| self.metrics(), (family, labels), value, 4 * SOON).await;
     }
+}
+
+/// Sends a signal to one process, which may have ended.
+pub(crate) fn kill(pid: u32, signal: &str) {
+    let _ =
+        Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
 }
