@@ -59,22 +59,28 @@ impl Sessions {
 
     /// Looks for a session, in other processes too. It stays here for as long as the guard lives.
     pub(in crate::fallback) async fn hold_anywhere(&self, id: SessionId) -> Option<InFlight> {
-        match self.hold(id) {
-            None if self.fetch(id).await => self.hold(id),
-            held => held,
+        if let Some(held) = self.hold(id) {
+            return Some(held);
         }
+        self.fetch(id).await;
+        self.hold(id)
     }
 
     /// Whether there is such a session, here or in another process.
     pub(in crate::fallback) async fn is_anywhere(&self, id: SessionId) -> bool {
-        self.find(id).is_some() || (self.fetch(id).await && self.find(id).is_some())
+        if self.find(id).is_some() {
+            return true;
+        }
+        self.fetch(id).await;
+        self.find(id).is_some()
     }
 
-    /// Has a session brought here from another process; false when there is none to ask for it.
-    async fn fetch(&self, id: SessionId) -> bool {
-        let Some(fetch) = self.fetch.load_full().filter(|_| !self.was_refused(id)) else { return false };
-        fetch(id).await;
-        true
+    /// Has a session brought here from another process. Where there is none any more to ask for it, it may have come by
+    /// itself meanwhile.
+    async fn fetch(&self, id: SessionId) {
+        if let Some(fetch) = self.fetch.load_full().filter(|_| !self.was_refused(id)) {
+            fetch(id).await;
+        }
     }
 
     /// Found and busy in one step: who gives sessions away looks under the same lock.
@@ -97,9 +103,9 @@ impl Sessions {
         }
     }
 
-    /// Gives a session to another process, once no request of it is under way, or `patience` is over; `keep` sees it
-    /// before its places here are free.
-    pub async fn give(&self, key: Key, patience: Duration, keep: impl Fn(&SessionState)) -> Given {
+    /// Gives a session to another process, once no request of it is under way, or `patience` is over. `give` says whether
+    /// somebody takes it; until it returns nobody looks for it here.
+    pub async fn give(&self, key: Key, patience: Duration, give: impl Fn(&SessionState) -> bool) -> Given {
         let (id, begin) = (SessionId::from_bytes(key.0), Instant::now());
         let mut table = loop {
             if let Some(session) = self.find(id) {
@@ -118,9 +124,11 @@ impl Sessions {
                 () => Given::Unknown,
             };
         };
+        if !give(&state) {
+            return Given::Unknown;
+        }
         let session = table.live.remove(&id);
         drop(table);
-        keep(&state);
         session.into_iter().for_each(|session| leave_here(&session));
         Given::Session(Box::new(state))
     }

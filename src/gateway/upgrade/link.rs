@@ -68,8 +68,8 @@ pub(super) enum Side {
 /// The way to one other process.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// None ends it.
-    post: mpsc::UnboundedSender<Option<Message>>,
+    /// None once all is said.
+    post: Mutex<Option<mpsc::UnboundedSender<Message>>>,
     asked: Mutex<HashMap<u64, (Key, oneshot::Sender<bool>)>>,
     tickets: AtomicU64,
     /// What the other process holds: it counts here as well.
@@ -82,8 +82,8 @@ pub(super) struct Link {
     pub(super) written: CancellationToken,
 }
 
-/// What is to be said; none ends it.
-pub(super) type Queue = mpsc::UnboundedReceiver<Option<Message>>;
+/// What is to be said.
+pub(super) type Queue = mpsc::UnboundedReceiver<Message>;
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -95,7 +95,7 @@ impl Link {
     pub(super) fn new(held: Held) -> (Arc<Link>, Queue) {
         let (post, queue) = mpsc::unbounded_channel();
         let link = Link {
-            post,
+            post: Mutex::new(Some(post)),
             asked: Mutex::default(),
             tickets: AtomicU64::new(0),
             held: Mutex::new(held),
@@ -106,9 +106,9 @@ impl Link {
         (Arc::new(link), queue)
     }
 
-    pub(super) fn tell(&self, message: Message) {
-        // Who is not there any more needs no news.
-        let _ = self.post.send(Some(message));
+    /// False when nothing more is said to that process.
+    pub(super) fn tell(&self, message: Message) -> bool {
+        lock(&self.post).as_ref().is_some_and(|post| post.send(message).is_ok())
     }
 
     /// Begins to talk to the process before this one, of what is queued already and all later.
@@ -122,7 +122,7 @@ impl Link {
 
     /// Says no more once all is said.
     pub(super) fn end(&self) {
-        let _ = self.post.send(None);
+        lock(&self.post).take();
     }
 
     /// Asks for a session; if there is one it is here now. True when the other process knows anything of it.
@@ -130,7 +130,10 @@ impl Link {
         let (tell, told) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         lock(&self.asked).insert(ticket, (key, tell));
-        self.tell(Message::Want(ticket, key));
+        if !self.tell(Message::Want(ticket, key)) {
+            lock(&self.asked).remove(&ticket);
+            return false;
+        }
         let known = tokio::select! {
             known = timeout(PATIENCE, told) => matches!(known, Ok(Ok(true))),
             () = self.over.cancelled() => false,
@@ -164,13 +167,9 @@ pub(super) async fn fetch(run: &Run, key: Key, asks: Option<Side>) {
     }
 }
 
-pub(super) async fn write(
-    mut queue: mpsc::UnboundedReceiver<Option<Message>>,
-    mut post: Post,
-    written: CancellationToken,
-) {
+pub(super) async fn write(mut queue: Queue, mut post: Post, written: CancellationToken) {
     let _written = written.drop_guard();
-    while let Some(Some(message)) = queue.recv().await {
+    while let Some(message) = queue.recv().await {
         let Ok(text) = serde_json::to_vec(&message) else { continue };
         if post.send(&text).await.is_err() {
             return;
@@ -228,17 +227,23 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
         Message::Want(ticket, key) => {
             let (run, link) = (run.clone(), link.clone());
             tokio::spawn(async move {
-                let keep = |state: &SessionState| link.hold(&run, state);
-                let mut given = run.parts.sessions.give(key, TURN, keep).await;
+                // It is on its way before anybody can miss it here: whoever gives all that is left looks after that.
+                let give = |state: &SessionState| {
+                    link.hold(&run, state);
+                    let given = link.tell(Message::Give(ticket, Given::Session(Box::new(state.clone()))));
+                    if !given {
+                        drop(link.places_of(key));
+                    }
+                    given
+                };
+                let mut given = run.parts.sessions.give(key, TURN, give).await;
                 if given == Given::Unknown {
                     fetch(&run, key, Some(side)).await;
                     // By that, or by itself meanwhile, it may have come here.
-                    given = run.parts.sessions.give(key, TURN, keep).await;
+                    given = run.parts.sessions.give(key, TURN, give).await;
                 }
-                if let Err(undelivered) = link.post.send(Some(Message::Give(ticket, given)))
-                    && let Some(Message::Give(_, Given::Session(state))) = undelivered.0
-                {
-                    bring(&run, &state, link.places_of(key));
+                if !matches!(given, Given::Session(_)) {
+                    link.tell(Message::Give(ticket, given));
                 }
             });
         }
@@ -268,16 +273,17 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
 
 /// The other process has ended.
 fn is_over(run: &Arc<Run>, link: &Arc<Link>, side: Side) {
-    let at = run.links.at(side);
-    if at.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
-        at.store(None);
-        run.links.listen(run);
-    }
     let Held { sessions, controls } = std::mem::take(&mut *lock(&link.held));
     // It ended with sessions that it did not give: those that need no connection of its go on here, where clients come.
     let goes_on = |state: &SessionState| side == Side::Older && state.open && !state.client_keeps;
     for (state, places) in sessions.into_values().filter(|(state, _)| goes_on(state)) {
         bring(run, &state, Some(places));
+    }
+    // Nobody is asked any more once all is here.
+    let at = run.links.at(side);
+    if at.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+        at.store(None);
+        run.links.listen(run);
     }
     tracing::info!(
         control_connections = controls.len(),
@@ -304,7 +310,7 @@ pub(super) fn give(run: &Run, link: &Link, goes: impl Fn(&str) -> bool) {
     run.parts.sessions.give_idle(goes, |sessions| {
         sessions.iter().for_each(|state| link.hold(run, state));
         let keys: Vec<_> = sessions.iter().map(|state| state.key).collect();
-        let is_given = link.post.send(Some(Message::Moved(sessions))).is_ok();
+        let is_given = link.tell(Message::Moved(sessions));
         if !is_given {
             keys.into_iter().for_each(|key| drop(link.places_of(key)));
         }
@@ -328,7 +334,7 @@ pub(super) async fn tell_data(run: Weak<Run>, link: Arc<Link>) {
         clients.dedup();
         drop(run);
         if !clients.is_empty() {
-            link.tell(Message::Data(clients));
+            let _ = link.tell(Message::Data(clients));
         }
     }
 }

@@ -35,7 +35,9 @@ impl Links {
         *lock(&self.queue) = Some(queue);
         for upstream in run.generation().upstreams.values() {
             let (link, name) = (link.clone(), upstream.name().to_owned());
-            let hook = move |news| link.tell(Message::Control(name.clone(), news));
+            let hook = move |news| {
+                link.tell(Message::Control(name.clone(), news));
+            };
             upstream.watch_controls(Some(Box::new(hook)));
         }
         self.listen(run);
