@@ -131,7 +131,9 @@ impl Link {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         lock(&self.asked).insert(ticket, (key, tell));
         if !self.tell(Message::Want(ticket, key)) {
+            // It has ended, and perhaps said before that the session is here; that must be heard first.
             lock(&self.asked).remove(&ticket);
+            let _ = timeout(PATIENCE, self.over.cancelled()).await;
             return false;
         }
         let known = tokio::select! {

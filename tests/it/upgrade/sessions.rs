@@ -189,10 +189,13 @@ async fn records_have_all_counts_when_the_old_process_ends_just_as_its_last_requ
                 let reply = wire.head().await;
                 assert_eq!(reply.status, 201, "{reply:?}");
                 drop(wire);
-                assert_eq!(client.end().await, 200);
+                let reply = client.ask(&end(client.host, &client.id, "DONE")).await;
+                assert_eq!(reply.status, 200, "{reply:?}");
             });
         }
-        ends.join_all().await;
+        while let Some(ended) = ends.join_next().await {
+            assert!(ended.is_ok(), "{}", place.gateway.log());
+        }
         place.gateway.only(&[new]).await;
         let records = place.gateway.records(8 * round).await;
         let whole = |record: &&serde_json::Value| record["files"] == 1 && record["bytes_uploaded"] == 1000;
