@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{Operated, routes::Desk};
@@ -38,7 +38,19 @@ const KEPT: usize = 64 * 1024;
 /// The running admin door; it closes when this drops.
 #[derive(Debug)]
 pub struct Running {
-    tasks: [AbortHandle; 2],
+    accepting: AbortHandle,
+    feeding: AbortHandle,
+    /// One for each connection that is open.
+    places: Arc<Semaphore>,
+}
+
+impl Running {
+    /// Takes no connection any more; those that are open get this long to be answered.
+    pub async fn close(self, patience: Duration) {
+        self.accepting.abort();
+        // Whoever only listens would stay for ever.
+        let _ = timeout(patience, self.places.acquire_many(MAX_CONNECTIONS as u32)).await;
+    }
 }
 
 /// Opens the socket of an admin door.
@@ -51,7 +63,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.accepting.abort();
+        self.feeding.abort();
     }
 }
 
@@ -62,12 +75,12 @@ pub fn start(socket: TcpListener, metrics: Arc<Metrics>, live: Live, operated: A
         let desk = desk.clone();
         async move { desk.feed().await }
     });
-    let accepting = tokio::spawn(accept(socket, desk));
-    Running { tasks: [accepting.abort_handle(), feeding.abort_handle()] }
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let accepting = tokio::spawn(accept(socket, desk, places.clone()));
+    Running { accepting: accepting.abort_handle(), feeding: feeding.abort_handle(), places }
 }
 
-async fn accept(socket: TcpListener, desk: Arc<Desk>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(socket: TcpListener, desk: Arc<Desk>, places: Arc<Semaphore>) {
     let peers = Peers::default();
     loop {
         let Ok(permit) = places.clone().acquire_owned().await else {

@@ -9,29 +9,22 @@ use std::{
 };
 
 use super::{
-    Door, answer, body,
+    Door, answer,
     exchange::Exchange,
-    grammar::{self, Call},
+    follow::{self, Prepared},
+    grammar,
     passage::{Passed, pass},
-    session::Session,
+    session::{InFlight, Session},
     start,
 };
 use crate::{
-    config::{BindClient, UnknownSession},
     limit::Guest,
     net::{
-        forwarded::{self, Forwarded},
+        forwarded,
         http1::{Airlock, DRAIN_BYTES, DRAIN_TIME, Drained, Head, HeadError, HeadProblem, Waits},
     },
     telemetry::{Operation, Outcome, Reason, RequestSpan, WorkClock},
 };
-
-/// The largest session_end body that is looked into, in bytes; the client's has about 1.2 KiB.
-const WHOLE_END: usize = 64 * 1024;
-/// How long a request waits for the one before it in its session to be over. The client makes one at
-/// a time, but sends the next on a new connection as soon as it has the last byte of an answer; only
-/// then is what the answer means for the session known, and the node's connection free again.
-const TURN: Duration = Duration::from_secs(1);
 
 /// How long what still comes of an upload is taken in once an operator has ended it, so that its client hears why.
 const CANCEL_TIME: Duration = Duration::from_secs(2);
@@ -139,7 +132,7 @@ async fn request(
     let operation = call.operation;
     // Behind a front nobody was told apart when he came; the last places are for those who have a session.
     if guest.is_in_reserve()
-        && door.sessions.find_anywhere(call.session).await.is_none()
+        && !door.sessions.is_anywhere(call.session).await
         && !door.sessions.was_refused(call.session)
     {
         return refuse(door, airlock, operation, Reason::TooManyConnections).await;
@@ -160,15 +153,15 @@ async fn request(
         return refuse(door, airlock, operation, reason).await;
     }
     let prepared = match operation {
-        Operation::Start => {
-            start::start(door, &mut airlock, call, head, forwarded, &mut clock).await.map(Prepared::Carry)
-        }
-        _ => follow(door, &mut airlock, call, head, forwarded, &mut clock).await,
+        Operation::Start => start::start(door, &mut airlock, call, head, forwarded, &mut clock)
+            .await
+            .map(|(exchange, held)| Prepared::Carry(exchange, Some(held))),
+        _ => follow::follow(door, &mut airlock, call, head, forwarded, &mut clock).await,
     };
     match prepared {
-        Ok(Prepared::Carry(exchange)) => {
+        Ok(Prepared::Carry(exchange, held)) => {
             exchange.set_clock(clock);
-            carry(door, airlock, exchange, keeps).await
+            carry(door, airlock, exchange, held, keeps).await
         }
         Ok(Prepared::EndOfRefused) => {
             let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
@@ -179,67 +172,16 @@ async fn request(
     }
 }
 
-enum Prepared {
-    Carry(Arc<Exchange>),
-    EndOfRefused,
-}
-
-/// Every later request: its session is known, or it goes nowhere.
-async fn follow(
-    door: &Door,
-    airlock: &mut Airlock,
-    call: Call,
-    head: Head,
-    forwarded: Forwarded,
-    clock: &mut WorkClock,
-) -> Result<Prepared, Refused> {
-    if let Some(session) = door.sessions.find(call.session) {
-        clock.stand();
-        session.quiet(TURN).await;
-        clock.run();
-    }
-    let Some(session) = door.sessions.find_anywhere(call.session).await else {
-        if call.operation == Operation::End && door.sessions.was_refused(call.session) {
-            return Ok(Prepared::EndOfRefused);
-        }
-        if door.sessions.was_cancelled(call.session) {
-            return Err(Reason::Cancelled);
-        }
-        if door.admission.unknown_session == UnknownSession::Refuse {
-            return Err(door.outside(forwarded.client, Reason::UnknownSession));
-        }
-        if !door.entry.may_ask(&door.own, forwarded.client.into()) {
-            return Err(Reason::RequestRate);
-        }
-        let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| Reason::NoNode)?;
-        return Ok(Prepared::Carry(Arc::new(Exchange::routed(call, head, door.upstream.clone(), forwarded, lease))));
-    };
-    if door.admission.bind_client == BindClient::Ip && session.client() != forwarded.client {
-        return Err(door.outside(forwarded.client, Reason::ClientMismatch));
-    }
-    if session.is_cancelled() {
-        return Err(Reason::Cancelled);
-    }
-    let node = session.node().ok_or(Reason::UnknownSession)?;
-    match call.operation {
-        Operation::File => {
-            let size = head.content_length().filter(|_| !call.fetches);
-            session.set_current_file(&grammar::readable(&call.name), size);
-        }
-        Operation::End => {
-            clock.stand();
-            airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| start::broken_off(&e))?;
-            clock.run();
-            session.set_end(body::end(airlock.taken_in()));
-        }
-        _ => {}
-    }
-    Ok(Prepared::Carry(Arc::new(Exchange::of_session(call, head, door.upstream.clone(), forwarded, session, node))))
-}
-
 /// Has the exchange carried to its node, then looks at what became of it.
-async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keeps: &mut Vec<Arc<Session>>) -> Next {
-    let (in_flight, begin) = (exchange.session.as_ref().map(|s| s.request()), Instant::now());
+async fn carry(
+    door: &Arc<Door>,
+    airlock: Airlock,
+    exchange: Arc<Exchange>,
+    held: Option<InFlight>,
+    keeps: &mut Vec<Arc<Session>>,
+) -> Next {
+    let begin = Instant::now();
+    exchange.session.iter().for_each(|session| session.request());
     let Passed { airlock, node_conn, stalled } = pass(door, airlock, &exchange).await;
     // A body that the node did not read to its end would stand before the next head.
     let node_conn = node_conn.filter(|_| airlock.as_ref().is_some_and(|a| a.body_left() == 0));
@@ -276,7 +218,7 @@ async fn carry(door: &Arc<Door>, airlock: Airlock, exchange: Arc<Exchange>, keep
             keeps.retain(|kept| !Arc::ptr_eq(kept, session));
         }
     }
-    drop(in_flight);
+    drop(held);
     // Whoever cancelled while this was under way has left the end to it.
     if let Some(session) = exchange.session.as_ref().filter(|session| session.is_cancelled()) {
         door.sessions.finish(session, Outcome::Cancelled, Some(Reason::Cancelled));

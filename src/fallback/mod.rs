@@ -12,6 +12,7 @@ mod connection;
 mod engine;
 mod entry;
 mod exchange;
+mod follow;
 pub mod grammar;
 pub mod guard;
 mod headers;

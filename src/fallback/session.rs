@@ -342,10 +342,9 @@ impl Session {
         lock(&self.end).clone()
     }
 
-    /// A request of it is under way for as long as the guard lives.
-    pub fn request(self: &Arc<Self>) -> InFlight {
+    /// Counts a request of it.
+    pub fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
-        self.busy()
     }
 
     /// It is not idle, and later requests wait their turn, for as long as the guard lives.
@@ -385,7 +384,14 @@ impl Session {
 
 /// A request under way; the session is not idle while it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Session>);
+pub(super) struct InFlight(Arc<Session>);
+
+impl InFlight {
+    /// The session.
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.0
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

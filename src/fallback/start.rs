@@ -7,7 +7,7 @@ use super::{
     connection::Refused,
     exchange::Exchange,
     grammar::{self, Call},
-    session::Opening,
+    session::{InFlight, Opening},
     waiting,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 /// The largest start body that is read whole before it goes on, in bytes; a larger one cannot wait for room.
 const WHOLE_START: u64 = 1024 * 1024;
 
-/// What becomes of a start: an exchange with its node, or a refusal that is written down.
+/// What becomes of a start: an exchange with its node, which holds the session, or a refusal that is written down.
 pub(super) async fn start(
     door: &Door,
     airlock: &mut Airlock,
@@ -30,7 +30,7 @@ pub(super) async fn start(
     head: Head,
     forwarded: Forwarded,
     clock: &mut WorkClock,
-) -> Result<Arc<Exchange>, Refused> {
+) -> Result<(Arc<Exchange>, InFlight), Refused> {
     let length = head.content_length().unwrap_or(0);
     let room = (length <= WHOLE_START).then(|| door.sessions.body(length)).flatten();
     let wanted =
@@ -63,7 +63,7 @@ pub(super) async fn start(
         return Err(door.refuse_start(opening, reason));
     }
     let session = door.sessions.begin(opening).map_err(|reason| door.outside(forwarded.client, reason))?;
-    let waits = session.busy();
+    let held = session.busy();
     let node = match waiting::admit(door, airlock, &session, room.is_some(), clock).await {
         Ok(()) => session.node().ok_or(Reason::Internal),
         Err(reason) => Err(reason),
@@ -76,7 +76,6 @@ pub(super) async fn start(
         };
         door.sessions.finish(&session, outcome, Some(*reason));
     })?;
-    drop(waits);
     let offer = match door.persistence {
         PersistentConnection::Force => Some(true),
         PersistentConnection::Off => Some(false),
@@ -86,7 +85,7 @@ pub(super) async fn start(
     let mut exchange = Exchange::of_session(call, head, upstream, forwarded, session, node);
     exchange.offer_persistence = offer;
     exchange.room = room;
-    Ok(Arc::new(exchange))
+    Ok((Arc::new(exchange), held))
 }
 
 /// What is known of a session before its start body is read.

@@ -11,8 +11,9 @@ use arc_swap::ArcSwapOption;
 use super::{StartError, running::Run, upgrade};
 use crate::{
     config::{Config, StateConfig},
+    fallback::News,
     shared::{
-        SessionState,
+        Key, SessionState,
         file::{Bounds, FileStore, Saved},
     },
     upstream::{PinNews, Upstream},
@@ -36,6 +37,14 @@ impl Kept {
         Ok((Kept(ArcSwapOption::from_pointee(store)), saved))
     }
 
+    /// Something has become of a session.
+    pub(super) fn hear(&self, news: &News<'_>) {
+        match news {
+            News::Opened(session) => self.opened(session),
+            News::Ended(key, _) => self.ended(*key),
+        }
+    }
+
     /// A node has accepted the start of a session.
     pub(super) fn opened(&self, session: &SessionState) {
         if let Some(store) = &*self.0.load() {
@@ -44,7 +53,7 @@ impl Kept {
     }
 
     /// A session is over.
-    pub(super) fn ended(&self, key: crate::shared::Key) {
+    pub(super) fn ended(&self, key: Key) {
         if let Some(store) = &*self.0.load() {
             store.forget_session(key);
         }
@@ -105,7 +114,7 @@ impl Run {
             // Until it ends well.
             generation.upstreams.get(&session.upstream).into_iter().for_each(|upstream| upstream.was_cut_off(session));
         }
-        alive.iter().for_each(|session| upgrade::bring(self, session));
+        alive.iter().for_each(|session| upgrade::bring(self, session, None));
         lost.iter().for_each(|session| self.kept.ended(session.key));
         if !saved.sessions.is_empty() {
             let (alive, lost) = (alive.len(), lost.len());
@@ -141,7 +150,7 @@ impl Run {
     fn take_file(&self, store: FileStore, saved: Saved) {
         self.kept.0.store(Some(Arc::new(store)));
         // What changes from here on is told as it does; what changed meanwhile is made up for.
-        let sessions: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.states()).collect();
+        let sessions: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.held()).collect();
         let alive: HashSet<_> = sessions.iter().map(|session| session.key).collect();
         sessions.iter().for_each(|session| self.kept.opened(session));
         saved.sessions.iter().filter(|old| !alive.contains(&old.key)).for_each(|old| self.kept.ended(old.key));

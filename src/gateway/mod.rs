@@ -49,6 +49,9 @@ pub use self::{
 /// How often clients are forgotten that were not heard of, and what the config names no more.
 const PRUNE: Duration = Duration::from_secs(5);
 
+/// What the admin door has been asked before another process took over is answered within this.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
@@ -220,9 +223,14 @@ impl Gateway {
     /// Ends the gateway after another process has [taken over](Gateway::succeeded): what began on its connections is
     /// carried to its end, at most for `timeouts.drain` or until `hurry` is cancelled.
     pub async fn leave(mut self, hurry: CancellationToken) {
-        self.admin = None;
+        let admin = self.admin.take();
         self.run.close_admin();
-        self.run.leave(hurry).await;
+        let answering = async {
+            if let Some(admin) = admin {
+                admin.close(LAST_ANSWERS).await;
+            }
+        };
+        tokio::join!(self.run.leave(hurry), answering);
         self.end().await;
     }
 

@@ -110,13 +110,9 @@ impl Run {
     pub(super) fn watch_sessions(&self) {
         let me = self.me.clone();
         let watch = move |news: fallback::News<'_>| {
-            let Some(run) = me.upgrade() else { return };
-            match news {
-                fallback::News::Opened(session) => run.kept.opened(session),
-                fallback::News::Ended(key, outcome) => {
-                    run.kept.ended(key);
-                    run.links.ended(key, outcome);
-                }
+            if let Some(run) = me.upgrade() {
+                run.kept.hear(&news);
+                run.links.tell(news);
             }
         };
         self.parts.sessions.watch(Some(Box::new(watch)));

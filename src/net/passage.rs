@@ -38,11 +38,16 @@ impl Passage {
         Ok((Passage(here), there.into()))
     }
 
+    /// The end that another process was given.
+    pub fn of(end: OwnedFd) -> Passage {
+        Passage(end.into())
+    }
+
     /// The end that this process was started with as its standard input, which is empty from now on.
     pub fn from_stdin() -> io::Result<Passage> {
         let given = io::stdin().as_fd().try_clone_to_owned()?;
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        Ok(Passage(given.into()))
+        Ok(Passage::of(given))
     }
 
     /// The same end once more.
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn descriptors_arrive_in_order_and_are_the_same_sockets() {
         let (mut here, there) = Passage::pair().unwrap();
-        let mut there = Passage(there.into());
+        let mut there = Passage::of(there);
         let sockets: Vec<_> = (0..300).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let sending = std::thread::spawn(move || {
@@ -206,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn news_goes_both_ways_and_ends_with_the_other_side() {
         let (here, there) = Passage::pair().unwrap();
-        let ((mut news, mut post), other) = (here.split().unwrap(), Passage(there.into()));
+        let ((mut news, mut post), other) = (here.split().unwrap(), Passage::of(there));
         let (mut others_news, mut others_post) = other.split().unwrap();
         post.send(b"one").await.unwrap();
         others_post.send(b"two").await.unwrap();
@@ -216,10 +221,24 @@ mod tests {
         assert_eq!(news.next().await.unwrap(), None);
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn any_bytes_are_messages_or_an_error(bytes in proptest::collection::vec(0_u8..4, 0..200)) {
+            let (here, there) = Passage::pair().unwrap();
+            let mut there = Passage::of(there);
+            (&here.0).write_all(&bytes).unwrap();
+            drop(here);
+            // It ends: where the bytes do, or where they are none of a message.
+            while there.receive().is_ok() {}
+        }
+    }
+
     #[test]
     fn what_is_no_message_is_refused_before_room_is_made_for_it() {
         let (here, there) = Passage::pair().unwrap();
-        let mut there = Passage(there.into());
+        let mut there = Passage::of(there);
         (&here.0).write_all(&[0xff; HEAD]).unwrap();
         assert_eq!(there.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
     }

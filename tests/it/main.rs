@@ -60,3 +60,4 @@ mod support;
 mod tls;
 mod transfer;
 mod tunnel;
+mod upgrade;

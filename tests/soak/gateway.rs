@@ -144,16 +144,6 @@ pub(crate) async fn reload(process: &Process, config: &str, way: u64) {
 
 /// Has it hand over to a new process, and waits until that serves. The old one goes on with what it has.
 pub(crate) async fn upgrade(process: &mut Process) {
-    let before = process.running();
-    process.signal("USR2");
-    let begin = Instant::now();
-    let heir = loop {
-        if let Some(heir) = process.running().into_iter().find(|pid| !before.contains(pid)) {
-            break heir;
-        }
-        assert!(begin.elapsed() < PATIENCE, "no process took over: {}", process.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    process.succeeded_by(heir);
+    process.upgrade().await;
     ready(process).await;
 }

@@ -58,7 +58,7 @@ pub(crate) async fn since(process: &Process, base: &Held) -> Result<Held, String
     let begin = Instant::now();
     at_rest(process).await?;
     loop {
-        let (held, others) = (Held::by(process).await, process.running().len());
+        let (held, others) = (Held::by(process).await, process.alive().len());
         if held.is_near(base) && others == 1 {
             return Ok(held);
         }

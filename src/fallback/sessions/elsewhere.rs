@@ -1,10 +1,18 @@
 //! Sessions that come from another process or go there: at an upgrade one goes where its next request comes in.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Sessions, remember};
 use crate::{
-    fallback::{grammar::SessionId, session::Session},
+    fallback::{
+        grammar::SessionId,
+        session::{InFlight, Session},
+    },
     limit::SessionPermit,
     shared::{Key, SessionState},
     telemetry::{ListenerMetrics, Outcome},
@@ -49,17 +57,35 @@ impl Sessions {
         self.watch.store(watch.map(Arc::new));
     }
 
-    /// Looks for a session, in other processes too.
-    pub(in crate::fallback) async fn find_anywhere(&self, id: SessionId) -> Option<Arc<Session>> {
-        if let Some(session) = self.find(id) {
-            return Some(session);
+    /// Looks for a session, in other processes too. It stays here for as long as the guard lives.
+    pub(in crate::fallback) async fn hold_anywhere(&self, id: SessionId) -> Option<InFlight> {
+        if let Some(held) = self.hold(id) {
+            return Some(held);
         }
-        let fetch = self.fetch.load_full()?;
-        if self.was_refused(id) {
-            return None;
+        self.fetch(id).await;
+        self.hold(id)
+    }
+
+    /// Whether there is such a session, here or in another process.
+    pub(in crate::fallback) async fn is_anywhere(&self, id: SessionId) -> bool {
+        if self.find(id).is_some() {
+            return true;
         }
-        fetch(id).await;
-        self.find(id)
+        self.fetch(id).await;
+        self.find(id).is_some()
+    }
+
+    /// Has a session brought here from another process. Where there is none any more to ask for it, it may have come by
+    /// itself meanwhile.
+    async fn fetch(&self, id: SessionId) {
+        if let Some(fetch) = self.fetch.load_full().filter(|_| !self.was_refused(id)) {
+            fetch(id).await;
+        }
+    }
+
+    /// Found and busy in one step: who gives sessions away looks under the same lock.
+    fn hold(&self, id: SessionId) -> Option<InFlight> {
+        self.lock().live.get(&id).map(Session::busy)
     }
 
     /// A node has accepted its start.
@@ -77,13 +103,19 @@ impl Sessions {
         }
     }
 
-    /// Gives a session to another process, once no request of it is under way, or `patience` is over.
-    pub async fn give(&self, key: Key, patience: Duration) -> Given {
-        let id = SessionId::from_bytes(key.0);
-        if let Some(session) = self.find(id) {
-            session.quiet(patience).await;
-        }
-        let mut table = self.lock();
+    /// Gives a session to another process, once no request of it is under way, or `patience` is over. `give` says whether
+    /// somebody takes it; until it returns nobody looks for it here.
+    pub async fn give(&self, key: Key, patience: Duration, give: impl Fn(&SessionState) -> bool) -> Given {
+        let (id, begin) = (SessionId::from_bytes(key.0), Instant::now());
+        let mut table = loop {
+            if let Some(session) = self.find(id) {
+                session.quiet(patience.saturating_sub(begin.elapsed())).await;
+            }
+            let table = self.lock();
+            if begin.elapsed() >= patience || !table.live.get(&id).is_some_and(|session| session.is_busy()) {
+                break table;
+            }
+        };
         let state = table.live.get(&id).filter(|session| !session.is_cancelled()).and_then(|session| session.state());
         let Some(state) = state else {
             return match () {
@@ -92,22 +124,29 @@ impl Sessions {
                 () => Given::Unknown,
             };
         };
+        if !give(&state) {
+            return Given::Unknown;
+        }
         let session = table.live.remove(&id);
         drop(table);
         session.into_iter().for_each(|session| leave_here(&session));
         Given::Session(Box::new(state))
     }
 
-    /// Gives all sessions away that are between two requests, and whose client does not keep a connection for them.
-    pub fn give_idle(&self) -> Vec<SessionState> {
+    /// Gives all sessions away that are between two requests, and whose client does not keep a connection for them, of
+    /// the listeners that `goes` holds for. `give` says whether somebody takes them; until it returns nobody looks for
+    /// them here.
+    pub fn give_idle(&self, goes: impl Fn(&str) -> bool, give: impl FnOnce(Vec<SessionState>) -> bool) {
         let mut table = self.lock();
         let free = |s: &Session| s.is_open() && !s.client_keeps() && !s.is_busy() && !s.is_cancelled();
-        let free: Vec<_> = table.live.values().filter(|session| free(session)).cloned().collect();
+        let free: Vec<_> = table.live.values().filter(|s| goes(s.listener()) && free(s)).cloned().collect();
+        let states: Vec<_> = free.iter().filter_map(|session| session.state()).collect();
+        if states.is_empty() || !give(states) {
+            return;
+        }
         free.iter().for_each(|session| drop(table.live.remove(&session.id())));
         drop(table);
-        let states = free.iter().filter_map(|session| session.state()).collect();
         free.iter().for_each(|session| leave_here(session));
-        states
     }
 
     /// All sessions that are on a node.
@@ -141,11 +180,11 @@ impl Sessions {
         true
     }
 
-    /// A session that went from here, or is here of there, is over.
-    pub fn ended_elsewhere(&self, key: Key, outcome: Outcome) {
-        if let Some(session) = self.find(SessionId::from_bytes(key.0)) {
-            self.finish(&session, outcome, None);
-        }
+    /// A session that went from here, or is here of there, is over. False when it is not here.
+    pub fn ended_elsewhere(&self, key: Key, outcome: Outcome) -> bool {
+        let session = self.find(SessionId::from_bytes(key.0));
+        session.as_ref().into_iter().for_each(|session| self.finish(session, outcome, None));
+        session.is_some()
     }
 
     /// The starts that were refused lately, and the sessions that operators ended.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::{
-    fallback::Given,
     gateway::running::Run,
     limit::SessionPermit,
     shared::SessionState,
@@ -12,7 +11,7 @@ use crate::{
 
 /// The places that a session takes.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(in crate::gateway) struct Places {
     upstream: Arc<Upstream>,
     lease: Lease,
     permit: Option<SessionPermit>,
@@ -30,13 +29,9 @@ impl Places {
     }
 }
 
-/// Goes on with a session of another process.
-pub(in crate::gateway) fn bring(run: &Run, state: &SessionState) {
-    bring_to(run, state, Places::take(run, state));
-}
-
-pub(super) fn bring_to(run: &Run, state: &SessionState, places: Option<Places>) {
-    let Some(Places { upstream, lease, permit }) = places else {
+/// Goes on with a session of another process, in the places that are taken for it already, or in new ones.
+pub(in crate::gateway) fn bring(run: &Run, state: &SessionState, places: Option<Places>) {
+    let Some(Places { upstream, lease, permit }) = places.or_else(|| Places::take(run, state)) else {
         tracing::warn!(
             upstream = state.upstream,
             node = state.node,
@@ -47,15 +42,5 @@ pub(super) fn bring_to(run: &Run, state: &SessionState, places: Option<Places>) 
     let metrics = run.parts.metrics.listener(&state.listener);
     if run.parts.sessions.bring(state, upstream, metrics, lease, permit) {
         run.kept.opened(state);
-    }
-}
-
-/// Makes known here what another process gave of a session.
-pub(super) fn bring_given(run: &Run, given: &Given, key: crate::shared::Key, places: Option<Places>) {
-    match given {
-        Given::Session(state) => bring_to(run, state, places.or_else(|| Places::take(run, state))),
-        Given::Refused => run.parts.sessions.bring_refused(&[key], &[]),
-        Given::Cancelled => run.parts.sessions.bring_refused(&[], &[key]),
-        Given::Unknown => {}
     }
 }

@@ -38,6 +38,9 @@ pub(in crate::gateway) fn give(run: &Arc<Run>, passage: &mut Passage) -> Result<
         run.links.forget_newer(run);
         return Err(error);
     }
+    // Of a name that one has here which is nearly through, nobody can tell which one a session came by.
+    let through = listeners.retiring();
+    run.links.newer_serves(wanted.iter().filter(|name| !through.contains(*name)).cloned());
     listeners.hand_over(&wanted, &run.parts);
     // The other process waits for it.
     run.kept.close();
@@ -84,7 +87,7 @@ fn tell(run: &Arc<Run>, passage: &mut Passage, flows: Flows) -> Result<(), Upgra
         states.insert(name, of_threads);
     }
     let state = State {
-        sessions: run.parts.sessions.states(),
+        sessions: [run.parts.sessions.states(), run.links.held()].concat(),
         refused,
         cancelled,
         nodes: upstreams().flat_map(|upstream| upstream.node_states()).collect(),

@@ -2,10 +2,10 @@
 //! one is known to the other.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::bring::{Places, bring, bring_to};
+use super::bring::{Places, bring};
 use crate::{
     fallback::Given,
     gateway::running::Run,
@@ -44,6 +44,8 @@ pub(super) enum Message {
     Control(String, ControlNews),
     /// Sessions that go on at the other end from now on.
     Moved(Vec<SessionState>),
+    /// A node has accepted the start of a session.
+    Opened(Box<SessionState>),
     /// A session is over.
     Ended(Key, Outcome),
     /// A session is asked for, by a number.
@@ -66,20 +68,22 @@ pub(super) enum Side {
 /// The way to one other process.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// None ends it.
-    post: mpsc::UnboundedSender<Option<Message>>,
-    asked: Mutex<HashMap<u64, oneshot::Sender<Given>>>,
+    /// None once all is said.
+    post: Mutex<Option<mpsc::UnboundedSender<Message>>>,
+    asked: Mutex<HashMap<u64, (Key, oneshot::Sender<bool>)>>,
     tickets: AtomicU64,
-    /// What the older process holds: it counts here as well.
+    /// What the other process holds: it counts here as well.
     pub(super) held: Mutex<Held>,
+    /// The listeners whose sessions come back to the other process and to no other.
+    pub(super) serves: OnceLock<HashSet<String>>,
     /// The other process has ended.
     pub(super) over: CancellationToken,
     /// All that was to be said is said.
     pub(super) written: CancellationToken,
 }
 
-/// What is to be said; none ends it.
-pub(super) type Queue = mpsc::UnboundedReceiver<Option<Message>>;
+/// What is to be said.
+pub(super) type Queue = mpsc::UnboundedReceiver<Message>;
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -91,19 +95,20 @@ impl Link {
     pub(super) fn new(held: Held) -> (Arc<Link>, Queue) {
         let (post, queue) = mpsc::unbounded_channel();
         let link = Link {
-            post,
+            post: Mutex::new(Some(post)),
             asked: Mutex::default(),
             tickets: AtomicU64::new(0),
             held: Mutex::new(held),
+            serves: OnceLock::new(),
             over: CancellationToken::new(),
             written: CancellationToken::new(),
         };
         (Arc::new(link), queue)
     }
 
-    pub(super) fn tell(&self, message: Message) {
-        // Who is not there any more needs no news.
-        let _ = self.post.send(Some(message));
+    /// False when nothing more is said to that process.
+    pub(super) fn tell(&self, message: Message) -> bool {
+        lock(&self.post).as_ref().is_some_and(|post| post.send(message).is_ok())
     }
 
     /// Begins to talk to the process before this one, of what is queued already and all later.
@@ -117,21 +122,34 @@ impl Link {
 
     /// Says no more once all is said.
     pub(super) fn end(&self) {
-        let _ = self.post.send(None);
+        lock(&self.post).take();
     }
 
-    /// Asks for a session.
-    async fn want(&self, key: Key) -> Given {
+    /// Asks for a session; if there is one it is here now. True when the other process knows anything of it.
+    async fn want(&self, key: Key) -> bool {
         let (tell, told) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        lock(&self.asked).insert(ticket, tell);
-        self.tell(Message::Want(ticket, key));
-        let given = tokio::select! {
-            given = timeout(PATIENCE, told) => given.ok().and_then(Result::ok),
-            () = self.over.cancelled() => None,
+        lock(&self.asked).insert(ticket, (key, tell));
+        if !self.tell(Message::Want(ticket, key)) {
+            // It has ended, and perhaps said before that the session is here; that must be heard first.
+            lock(&self.asked).remove(&ticket);
+            let _ = timeout(PATIENCE, self.over.cancelled()).await;
+            return false;
+        }
+        let known = tokio::select! {
+            known = timeout(PATIENCE, told) => matches!(known, Ok(Ok(true))),
+            () = self.over.cancelled() => false,
         };
         lock(&self.asked).remove(&ticket);
-        given.unwrap_or(Given::Unknown)
+        known
+    }
+
+    /// The other process has this session from now on: it counts here as long as that one says.
+    pub(super) fn hold(&self, run: &Run, state: &SessionState) {
+        if let Some(places) = Places::take(run, state) {
+            let before = lock(&self.held).sessions.insert(state.key, (state.clone(), places));
+            drop(before);
+        }
     }
 
     fn places_of(&self, key: Key) -> Option<Places> {
@@ -139,25 +157,21 @@ impl Link {
     }
 }
 
-/// Asks the other processes for a session, but for the one that asks.
-pub(super) async fn fetch(run: &Run, key: Key, asks: Option<Side>) -> (Given, Option<Places>) {
+/// Has a session brought here from the other processes, but for the one that asks.
+pub(super) async fn fetch(run: &Run, key: Key, asks: Option<Side>) {
     for side in [Side::Newer, Side::Older] {
-        let Some(link) = run.links.at(side).load_full().filter(|_| asks != Some(side)) else { continue };
-        let given = link.want(key).await;
-        if given != Given::Unknown {
-            return (given, link.places_of(key));
+        let link = run.links.at(side).load_full().filter(|_| asks != Some(side));
+        if let Some(link) = link
+            && link.want(key).await
+        {
+            return;
         }
     }
-    (Given::Unknown, None)
 }
 
-pub(super) async fn write(
-    mut queue: mpsc::UnboundedReceiver<Option<Message>>,
-    mut post: Post,
-    written: CancellationToken,
-) {
+pub(super) async fn write(mut queue: Queue, mut post: Post, written: CancellationToken) {
     let _written = written.drop_guard();
-    while let Some(Some(message)) = queue.recv().await {
+    while let Some(message) = queue.recv().await {
         let Ok(text) = serde_json::to_vec(&message) else { continue };
         if post.send(&text).await.is_err() {
             return;
@@ -173,10 +187,10 @@ pub(super) async fn read(run: Weak<Run>, link: Arc<Link>, side: Side, mut news: 
             Err(error) => tracing::debug!(%error, "Another process says what is not understood."),
         }
     }
-    link.over.cancel();
     if let Some(run) = run.upgrade() {
         is_over(&run, &link, side);
     }
+    link.over.cancel();
 }
 
 fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
@@ -198,43 +212,57 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
         }
         Message::Moved(sessions) => {
             for state in sessions {
-                let places = link.places_of(state.key).or_else(|| Places::take(run, &state));
-                bring_to(run, &state, places);
+                bring(run, &state, link.places_of(state.key));
             }
+        }
+        Message::Opened(state) => {
+            link.hold(run, &state);
+            run.kept.opened(&state);
+            run.links.pass_on(side, Message::Opened(state));
         }
         Message::Ended(key, outcome) => {
             drop(link.places_of(key));
             run.kept.ended(key);
-            run.parts.sessions.ended_elsewhere(key, outcome);
+            // Who is told of the ends here has heard of it then.
+            if !run.parts.sessions.ended_elsewhere(key, outcome) {
+                run.links.pass_on(side, Message::Ended(key, outcome));
+            }
         }
         Message::Want(ticket, key) => {
             let (run, link) = (run.clone(), link.clone());
             tokio::spawn(async move {
-                let mut given = run.parts.sessions.give(key, TURN).await;
+                // It is on its way before anybody can miss it here: whoever gives all that is left looks after that.
+                let give = |state: &SessionState| {
+                    link.hold(&run, state);
+                    let given = link.tell(Message::Give(ticket, Given::Session(Box::new(state.clone()))));
+                    if !given {
+                        drop(link.places_of(key));
+                    }
+                    given
+                };
+                let mut given = run.parts.sessions.give(key, TURN, give).await;
                 if given == Given::Unknown {
-                    given = fetch(&run, key, Some(side)).await.0;
+                    fetch(&run, key, Some(side)).await;
+                    // By that, or by itself meanwhile, it may have come here.
+                    given = run.parts.sessions.give(key, TURN, give).await;
                 }
-                // It may have come here by itself meanwhile.
-                if given == Given::Unknown {
-                    given = run.parts.sessions.give(key, TURN).await;
-                }
-                if let Err(undelivered) = link.post.send(Some(Message::Give(ticket, given)))
-                    && let Some(Message::Give(_, Given::Session(state))) = undelivered.0
-                {
-                    bring(&run, &state);
+                if !matches!(given, Given::Session(_)) {
+                    link.tell(Message::Give(ticket, given));
                 }
             });
         }
         Message::Give(ticket, given) => {
             let asked = lock(&link.asked).remove(&ticket);
-            let unheard = match asked {
-                Some(asked) => asked.send(given).err(),
-                None => Some(given),
-            };
-            // Who has asked for it does not wait any more: it is here all the same.
-            if let Some(Given::Session(state)) = unheard {
-                let places = link.places_of(state.key).or_else(|| Places::take(run, &state));
-                bring_to(run, &state, places);
+            // A session is brought before anything else is heard, and whether somebody still waits for it or not: with the
+            // end of the other process what is known of it here would go on instead.
+            match (&given, &asked) {
+                (Given::Session(state), _) => bring(run, state, link.places_of(state.key)),
+                (Given::Refused, Some((key, _))) => run.parts.sessions.bring_refused(&[*key], &[]),
+                (Given::Cancelled, Some((key, _))) => run.parts.sessions.bring_refused(&[], &[*key]),
+                _ => {}
+            }
+            if let Some((_, tell)) = asked {
+                let _ = tell.send(given != Given::Unknown);
             }
         }
         Message::Data(clients) => {
@@ -249,15 +277,17 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
 
 /// The other process has ended.
 fn is_over(run: &Arc<Run>, link: &Arc<Link>, side: Side) {
+    let Held { sessions, controls } = std::mem::take(&mut *lock(&link.held));
+    // It ended with sessions that it did not give: those that need no connection of its go on here, where clients come.
+    let goes_on = |state: &SessionState| side == Side::Older && state.open && !state.client_keeps;
+    for (state, places) in sessions.into_values().filter(|(state, _)| goes_on(state)) {
+        bring(run, &state, Some(places));
+    }
+    // Nobody is asked any more once all is here.
     let at = run.links.at(side);
     if at.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
         at.store(None);
         run.links.listen(run);
-    }
-    let Held { sessions, controls } = std::mem::take(&mut *lock(&link.held));
-    // It ended with sessions that it did not give: those that need no connection of its go on here.
-    for (state, places) in sessions.into_values().filter(|(state, _)| state.open && !state.client_keeps) {
-        bring_to(run, &state, Some(places));
     }
     tracing::info!(
         control_connections = controls.len(),
@@ -269,26 +299,27 @@ fn is_over(run: &Arc<Run>, link: &Arc<Link>, side: Side) {
     );
 }
 
-/// Gives away the sessions that nothing holds here, for as long as somebody takes them.
+/// Gives away the sessions that nothing holds here, for as long as somebody takes them; those of a listener that only
+/// this process has come back to it.
 pub(super) async fn give_idle(run: Weak<Run>, link: Arc<Link>) {
     loop {
         let Some(run) = run.upgrade().filter(|_| !link.over.is_cancelled()) else { return };
-        give(&run, &link);
+        give(&run, &link, |listener| link.serves.get().is_some_and(|serves| serves.contains(listener)));
         drop(run);
         sleep(GIVE).await;
     }
 }
 
-pub(super) fn give(run: &Run, link: &Link) {
-    let sessions = run.parts.sessions.give_idle();
-    if sessions.is_empty() {
-        return;
-    }
-    if let Err(undelivered) = link.post.send(Some(Message::Moved(sessions)))
-        && let Some(Message::Moved(sessions)) = undelivered.0
-    {
-        sessions.iter().for_each(|state| bring(run, state));
-    }
+pub(super) fn give(run: &Run, link: &Link, goes: impl Fn(&str) -> bool) {
+    run.parts.sessions.give_idle(goes, |sessions| {
+        sessions.iter().for_each(|state| link.hold(run, state));
+        let keys: Vec<_> = sessions.iter().map(|state| state.key).collect();
+        let is_given = link.tell(Message::Moved(sessions));
+        if !is_given {
+            keys.into_iter().for_each(|key| drop(link.places_of(key)));
+        }
+        is_given
+    });
 }
 
 /// Tells whose data moves, of those whose control connections the other process has.
@@ -307,7 +338,7 @@ pub(super) async fn tell_data(run: Weak<Run>, link: Arc<Link>) {
         clients.dedup();
         drop(run);
         if !clients.is_empty() {
-            link.tell(Message::Data(clients));
+            let _ = link.tell(Message::Data(clients));
         }
     }
 }

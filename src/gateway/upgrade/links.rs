@@ -5,16 +5,12 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwapOption;
 use tokio::time::timeout;
 
-use super::{
-    bring::bring_given,
-    link::{Held, Link, Message, PATIENCE, Queue, Side, fetch, give, give_idle, lock, read, write},
-};
+use super::link::{Held, Link, Message, PATIENCE, Queue, Side, fetch, give, give_idle, lock, read, write};
 use crate::{
     fallback::{self, SessionId},
     gateway::running::Run,
     net::passage::Passage,
     shared::{Key, SessionState},
-    telemetry::Outcome,
 };
 
 /// The processes that this one talks to.
@@ -32,15 +28,6 @@ impl Links {
         self.older.load().as_ref().map_or(0, |link| lock(&link.held).sessions.len())
     }
 
-    /// The sessions that the older process carries.
-    pub(in crate::gateway) fn states(&self) -> Vec<SessionState> {
-        let older = self.older.load();
-        older
-            .iter()
-            .flat_map(|link| lock(&link.held).sessions.values().map(|(state, _)| state.clone()).collect::<Vec<_>>())
-            .collect()
-    }
-
     /// From now on what happens here is kept for the process that takes over.
     pub(super) fn begin_newer(&self, run: &Arc<Run>) {
         let (link, queue) = Link::new(Held::default());
@@ -48,7 +35,9 @@ impl Links {
         *lock(&self.queue) = Some(queue);
         for upstream in run.generation().upstreams.values() {
             let (link, name) = (link.clone(), upstream.name().to_owned());
-            let hook = move |news| link.tell(Message::Control(name.clone(), news));
+            let hook = move |news| {
+                link.tell(Message::Control(name.clone(), news));
+            };
             upstream.watch_controls(Some(Box::new(hook)));
         }
         self.listen(run);
@@ -82,13 +71,41 @@ impl Links {
         (link, queue)
     }
 
-    /// A session is over.
-    pub(in crate::gateway) fn ended(&self, key: Key, outcome: Outcome) {
+    /// From now on the newer process serves these listeners, and no other one does.
+    pub(super) fn newer_serves(&self, listeners: impl Iterator<Item = String>) {
+        if let Some(link) = &*self.newer.load() {
+            let _ = link.serves.set(listeners.collect());
+        }
+    }
+
+    /// What becomes of a session here.
+    pub(in crate::gateway) fn tell(&self, news: fallback::News<'_>) {
+        let message = || match news {
+            fallback::News::Opened(state) => Message::Opened(Box::new(state.clone())),
+            fallback::News::Ended(key, outcome) => Message::Ended(key, outcome),
+        };
         for link in [&self.older, &self.newer] {
             if let Some(link) = &*link.load() {
-                link.tell(Message::Ended(key, outcome));
+                link.tell(message());
             }
         }
+    }
+
+    /// What one process says is said to the other one as well.
+    pub(super) fn pass_on(&self, from: Side, message: Message) {
+        let other = match from {
+            Side::Older => &self.newer,
+            Side::Newer => &self.older,
+        };
+        if let Some(link) = &*other.load() {
+            link.tell(message);
+        }
+    }
+
+    /// The sessions that the older process holds, and those before it.
+    pub(in crate::gateway) fn held(&self) -> Vec<SessionState> {
+        let older = self.older.load_full();
+        older.map_or_else(Vec::new, |link| lock(&link.held).sessions.values().map(|(state, _)| state.clone()).collect())
     }
 
     /// Waits until the older process has ended.
@@ -101,7 +118,7 @@ impl Links {
     /// Gives everything that is left to the process that took over, and waits until it has it.
     pub(in crate::gateway) async fn finish_newer(&self, run: &Run) {
         let Some(link) = self.newer.load_full() else { return };
-        give(run, &link);
+        give(run, &link, |_| true);
         self.newer.store(None);
         run.parts.sessions.ask_elsewhere(None);
         run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));
@@ -118,9 +135,7 @@ impl Links {
             let weak = weak.clone();
             Box::pin(async move {
                 let Some(run) = weak.upgrade() else { return };
-                let key = Key(id.to_bytes());
-                let (given, places) = fetch(&run, key, None).await;
-                bring_given(&run, &given, key, places);
+                fetch(&run, Key(id.to_bytes()), None).await;
             })
         });
         run.parts.sessions.ask_elsewhere((!alone).then_some(fetch));

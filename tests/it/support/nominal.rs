@@ -28,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) udp: SocketAddr,
     /// Who it heard from.
     pub(crate) seen: Arc<Mutex<HashSet<SocketAddr>>>,
+    /// What it hears datagrams with.
+    pub(crate) udp_socket: Arc<UdpSocket>,
     _tasks: JoinSet<()>,
 }
 
@@ -43,7 +45,8 @@ impl Peer {
         let (tcp_at, udp_at) = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(ssh(name, tcp));
-        let from = seen.clone();
+        let (from, udp_socket) = (seen.clone(), Arc::new(udp));
+        let udp = udp_socket.clone();
         tasks.spawn(async move {
             let mut bytes = vec![0; 65_536];
             loop {
@@ -53,7 +56,7 @@ impl Peer {
                 let _ = udp.send_to(&answer, client).await;
             }
         });
-        Peer { tcp: tcp_at, udp: udp_at, seen, _tasks: tasks }
+        Peer { tcp: tcp_at, udp: udp_at, seen, udp_socket, _tasks: tasks }
     }
 }
 

@@ -1,9 +1,9 @@
-//! A gateway as a process of its own, whose memory and descriptors can be seen; it does not outlive its test.
+//! A gateway as a process of its own, whose memory and descriptors can be seen; neither it nor a process that took over
+//! from it outlives its test.
 
 use std::{
     fs::File,
     net::SocketAddr,
-    os::unix::ffi::OsStrExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -14,11 +14,12 @@ use tokio::net::TcpStream;
 
 use super::{Metrics, eventually, netns::Host, nominal::SOON, sweep};
 
-/// The process, with the folder of its config and logs.
+/// What the log has of an upgrade, before the number of the process that took over.
+const TAKEN_OVER: &str = "Another process has taken over. process=";
+
+/// The process and those that took over from it, with the folder of their config and logs.
 pub(crate) struct Process {
     child: Child,
-    /// The process that serves; another than the child after an upgrade.
-    pid: u32,
     host: Option<Arc<Host>>,
     admin: SocketAddr,
     dir: tempfile::TempDir,
@@ -69,18 +70,14 @@ impl Process {
         fill(dir.path());
         std::fs::write(dir.path().join("fallgate.yaml"), config).unwrap();
         let child = run(&mut command, dir.path());
-        let mut process = Process { pid: child.id(), child, host, admin: SocketAddr::from(([0; 4], 0)), dir };
+        let mut process = Process { child, host, admin: SocketAddr::from(([0; 4], 0)), dir };
         process.admin = process.said("Admin is open.").await;
         process
     }
 
-    /// Ends it as SIGKILL does.
     fn end(&mut self) {
-        // Those that took over are no children of this process.
-        let heirs = if self.pid == self.child.id() { Vec::new() } else { self.running() };
-        for heir in heirs {
-            let _ = Command::new("kill").args(["-KILL", &heir.to_string()]).status();
-        }
+        // The newest first: none of them is to start or carry anything more.
+        self.alive().into_iter().rev().for_each(|pid| kill(pid, "KILL"));
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -91,28 +88,7 @@ impl Process {
         let earlier = (1..).map(|n| self.dir.path().join(format!("log.{n}"))).find(|path| !path.exists());
         std::fs::rename(self.dir.path().join("log"), earlier.unwrap()).unwrap();
         self.child = run(&mut Command::new(env!("CARGO_BIN_EXE_fallgate")), self.dir.path());
-        self.pid = self.child.id();
         self.admin = self.said("Admin is open.").await;
-    }
-
-    /// The process that serves.
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid
-    }
-
-    /// The processes that run with its config: after an upgrade more than one, until the old ones are done.
-    pub(crate) fn running(&self) -> Vec<u32> {
-        let config = self.dir.path().join("fallgate.yaml");
-        let names = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_bytes());
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(names))
-            .collect()
-    }
-
-    /// Another process serves from now on, which took over; it ends with this.
-    pub(crate) fn succeeded_by(&mut self, pid: u32) {
-        self.pid = pid;
     }
 
     /// Where a listener listens.
@@ -146,29 +122,88 @@ impl Process {
 
     /// Writes another config, and has it read.
     pub(crate) fn configure(&self, config: &str) {
-        std::fs::write(self.dir.path().join("fallgate.yaml"), config).unwrap();
+        self.write(config);
         self.signal("HUP");
     }
 
+    /// To the newest process.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).status().unwrap();
-        assert!(sent.success());
+        kill(self.newest(), name);
+    }
+
+    /// Has a new process take over; its number.
+    pub(crate) async fn upgrade(&self) -> u32 {
+        let before = self.successors().len();
+        self.signal("USR2");
+        eventually("another process", || self.successors().get(before).copied()).await
+    }
+
+    /// The process that serves: the first one, or the last that took over.
+    pub(crate) fn newest(&self) -> u32 {
+        self.successors().last().copied().unwrap_or_else(|| self.first())
+    }
+
+    /// The process that the test has started.
+    pub(crate) fn first(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Those that took over, one after the other.
+    fn successors(&self) -> Vec<u32> {
+        let log = self.log();
+        let numbers = log.split(TAKEN_OVER).skip(1);
+        numbers.filter_map(|rest| rest.split_once('\n')?.0.split(' ').next()?.parse().ok()).collect()
+    }
+
+    /// All processes of this config that live, the oldest first.
+    pub(crate) fn alive(&self) -> Vec<u32> {
+        let dir = self.dir.path().to_str().unwrap();
+        let all = std::fs::read_dir("/proc").unwrap();
+        let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let is_ours = |pid: &u32| {
+            // What has ended has no command line any more, whoever has yet to hear of it.
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(dir)
+        };
+        let mut ours: Vec<_> = numbers.filter(is_ours).collect();
+        ours.sort_unstable();
+        ours
+    }
+
+    /// Waits until only these processes of the config live.
+    pub(crate) async fn only(&self, pids: &[u32]) {
+        eventually(&format!("the end of all but {pids:?}"), || (self.alive() == pids).then_some(())).await;
+    }
+
+    /// Writes another config, which nothing reads yet.
+    pub(crate) fn write(&self, config: &str) {
+        std::fs::write(self.dir.path().join("fallgate.yaml"), config).unwrap();
+    }
+
+    /// The lines of the access log so far, once there are at least `n`.
+    pub(crate) async fn records(&self, n: usize) -> Vec<serde_json::Value> {
+        eventually("access records", || {
+            let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+            let lines: Vec<_> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            (lines.len() >= n).then_some(lines)
+        })
+        .await
     }
 
     /// The memory that it has, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap();
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.newest())).unwrap();
         text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
     /// Its threads.
     pub(crate) fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/task", self.newest())).unwrap().count()
     }
 
     /// Its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).unwrap().count()
+        std::fs::read_dir(format!("/proc/{}/fd", self.newest())).unwrap().count()
     }
 
     pub(crate) async fn metrics(&self) -> Metrics {
@@ -189,4 +224,10 @@ fn run(command: &mut Command, dir: &Path) -> Child {
     let (log, out) = (File::create(dir.join("log")).unwrap(), File::create(dir.join("log.out")).unwrap());
     command.args(["run", "--config"]).arg(dir.join("fallgate.yaml")).env("NO_COLOR", "1");
     command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap()
+}
+
+/// Sends a signal to one process, which may have ended.
+pub(crate) fn kill(pid: u32, signal: &str) {
+    let _ =
+        Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
 }
