@@ -1,6 +1,7 @@
 //! One fallback session, from session_start to its end, over any number of connections.
 
 mod absence;
+mod busy;
 mod elsewhere;
 mod record;
 
@@ -8,18 +9,16 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::absence::Absence;
+pub(super) use self::busy::InFlight;
 use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
     limit::SessionPermit,
@@ -216,11 +215,6 @@ impl Session {
         self.transfer.end();
     }
 
-    /// Whether a request of it is under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.in_flight.load(SeqCst) > 0
-    }
-
     /// Gives its places back, on the node and among the sessions.
     pub(super) fn leave(&self) {
         // The node's first: who has waited for the other one needs both.
@@ -345,59 +339,6 @@ impl Session {
     /// Counts a request of it.
     pub fn request(&self) {
         self.requests.fetch_add(1, Relaxed);
-    }
-
-    /// It is not idle, and later requests wait their turn, for as long as the guard lives.
-    pub(super) fn busy(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, SeqCst);
-        self.touch();
-        InFlight(self.clone())
-    }
-
-    /// Waits until no request of it is under way, or for `limit`.
-    pub async fn quiet(&self, limit: Duration) {
-        let quiet = async {
-            loop {
-                let mut over = std::pin::pin!(self.request_over.notified());
-                over.as_mut().enable();
-                if self.in_flight.load(SeqCst) == 0 {
-                    return;
-                }
-                over.await;
-            }
-        };
-        let _ = timeout(limit, quiet).await;
-    }
-
-    /// How long nothing has moved and no request was under way.
-    pub fn idle_for(&self) -> Duration {
-        if self.in_flight.load(Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        self.started().elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
-    }
-
-    fn touch(&self) {
-        self.last.store(u64::try_from(self.started().elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
-    }
-}
-
-/// A request under way; the session is not idle while it lives.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Session>);
-
-impl InFlight {
-    /// The session.
-    pub(super) fn session(&self) -> &Arc<Session> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.touch();
-        self.0.in_flight.fetch_sub(1, SeqCst);
-        self.0.request_over.notify_waiters();
     }
 }
 
