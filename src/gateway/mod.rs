@@ -36,7 +36,7 @@ use crate::{
     config::{Config, ConfigError},
     fallback,
     net::{activation::Inherited, notify::Notifier},
-    telemetry::{AccessLog, logging::LevelHandle},
+    telemetry::{AccessLog, logging::LogHandle},
 };
 
 pub use self::{
@@ -47,6 +47,8 @@ pub use self::{
 
 /// How often clients are forgotten that were not heard of, and what the config names no more.
 const PRUNE: Duration = Duration::from_secs(5);
+/// How long the end waits for an access log that is not written.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub struct Start {
     /// The config's file, which a reload reads anew.
     pub file: Option<PathBuf>,
     /// What the level of the log is set with.
-    pub level: Option<LevelHandle>,
+    pub log: Option<LogHandle>,
     /// What is run for an upgrade.
     pub program: Option<Program>,
     /// The process to take over from.
@@ -97,8 +99,8 @@ impl Gateway {
     }
 
     /// Builds the doors and opens their sockets.
-    pub async fn start(config: Config, level: Option<LevelHandle>) -> Result<Gateway, StartError> {
-        Gateway::start_with(config, Start { level, ..Start::default() }).await
+    pub async fn start(config: Config, log: Option<LogHandle>) -> Result<Gateway, StartError> {
+        Gateway::start_with(config, Start { log, ..Start::default() }).await
     }
 
     /// The same, with more around it. Where another process is taken over from, its sockets are used, and it stands still
@@ -117,7 +119,8 @@ impl Gateway {
             None => wait(|| Kept::open(&generation.config))?,
             Some(_) => <_>::default(),
         };
-        let told = (start.level, start.notifier);
+        start.log.iter().for_each(|log| log.count_drops(parts.metrics.log_dropped.clone()));
+        let told = (start.log, start.notifier);
         let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), told, kept);
         run.watch_sessions();
         run.keep_pins(generation.upstreams.values());
@@ -229,7 +232,9 @@ impl Gateway {
         let run = self.run.clone();
         let last = move || {
             run.kept.close();
-            log.flush();
+            if !log.flush(LAST_LINES) {
+                tracing::warn!("Not all of the access log could be written.");
+            }
             log.spans().finish();
         };
         let _ = tokio::task::spawn_blocking(last).await;

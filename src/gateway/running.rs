@@ -32,7 +32,7 @@ use crate::{
     config::{Config, ListenerConfig, Problem, Protocol},
     fallback,
     net::notify::Notifier,
-    telemetry::{chain, logging::LevelHandle},
+    telemetry::{chain, logging::LogHandle},
 };
 
 /// A gateway that runs, for all who look at it or change it.
@@ -59,7 +59,7 @@ pub(super) struct Run {
     /// Where the admin door is, and its socket once more as long as it is open.
     admin: OnceLock<SocketAddr>,
     admin_socket: Mutex<Option<OwnedFd>>,
-    level: Option<LevelHandle>,
+    log: Option<LogHandle>,
     pub(super) kept: Kept,
     notifier: Notifier,
     number: AtomicI64,
@@ -72,7 +72,7 @@ impl Run {
         (file, program): (Option<PathBuf>, Option<Program>),
         parts: Arc<Parts>,
         generation: Arc<Generation>,
-        (level, notifier): (Option<LevelHandle>, Notifier),
+        (log, notifier): (Option<LogHandle>, Notifier),
         kept: Kept,
     ) -> Arc<Run> {
         let now = SystemTime::now();
@@ -92,7 +92,7 @@ impl Run {
             changing: tokio::sync::Mutex::default(),
             admin: OnceLock::new(),
             admin_socket: Mutex::default(),
-            level,
+            log,
             kept,
             notifier,
             number: AtomicI64::new(1),
@@ -274,8 +274,8 @@ impl Run {
     }
 
     fn set_level(&self, config: &Config) {
-        if let Some(level) = &self.level {
-            level.set(config.log.level);
+        if let Some(log) = &self.log {
+            log.set(config.log.level);
         }
     }
 

@@ -1,23 +1,31 @@
 //! The access log: one line for each session, control connection, flow and tunnel, written by a thread of its own so
 //! that a slow disk never holds up a transfer.
 //!
-//! When the writer falls behind by `QUEUE` lines, further lines are dropped and counted in a
-//! warning; a log line is worth less than a transfer.
+//! When the writer falls behind by `QUEUE` lines, further lines are dropped; so are lines that a full disk does not take.
+//! Each is counted, and the log says when that begins and when it is over: a log line is worth less than a transfer.
+
+mod target;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    path::PathBuf,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant},
 };
 
 use prometheus::IntCounter;
 
+use self::target::Target;
 use super::{Record, spans::Spans};
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
+/// How often a flush asks for a place behind the lines that wait.
+const AGAIN: Duration = Duration::from_millis(5);
 
 enum Message {
     Line(String),
@@ -30,30 +38,38 @@ enum Message {
 pub struct AccessLog {
     format: AccessLogFormat,
     sender: Option<SyncSender<Message>>,
-    /// Counts lines that were dropped.
-    dropped: Option<IntCounter>,
+    health: Arc<Health>,
     spans: Spans,
+}
+
+/// How it goes.
+#[derive(Debug, Default)]
+struct Health {
+    /// The writer is behind: the last line found no place.
+    is_behind: AtomicBool,
+    /// The last line could not be written.
+    is_failing: AtomicBool,
+    /// Counts lines that were dropped.
+    dropped: OnceLock<IntCounter>,
 }
 
 impl AccessLog {
     /// Opens the destination; fails when a file cannot be opened for appending.
     pub fn open(config: &AccessLogConfig) -> io::Result<AccessLog> {
-        let target = match config.path.as_str() {
-            "off" => {
-                return Ok(AccessLog { format: config.format, sender: None, dropped: None, spans: Spans::default() });
-            }
-            "stdout" => Target::Stdout,
-            "stderr" => Target::Stderr,
-            path => Target::file(path.into())?,
+        let (health, spans) = (Arc::<Health>::default(), Spans::default());
+        let Some(target) = Target::open(&config.path)? else {
+            return Ok(AccessLog { format: config.format, sender: None, health, spans });
         };
         let (sender, receiver) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(target, &receiver))?;
-        Ok(AccessLog { format: config.format, sender: Some(sender), dropped: None, spans: Spans::default() })
+        let of_thread = health.clone();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || of_thread.write(target, &receiver))?;
+        Ok(AccessLog { format: config.format, sender: Some(sender), health, spans })
     }
 
-    /// Has lines that are dropped counted there.
+    /// Has lines that are dropped counted there; the first counter stays.
     pub fn counting_drops(self, dropped: IntCounter) -> AccessLog {
-        AccessLog { dropped: Some(dropped), ..self }
+        let _ = self.health.dropped.set(dropped);
+        self
     }
 
     /// Has each record told as a span as well.
@@ -66,13 +82,20 @@ impl AccessLog {
         &self.spans
     }
 
+    /// Whether the last line was neither dropped nor failed.
+    pub fn is_well(&self) -> bool {
+        !self.health.is_behind.load(Ordering::Relaxed) && !self.health.is_failing.load(Ordering::Relaxed)
+    }
+
     /// Hands a record to the writer; never waits.
     pub fn write(&self, record: &Record) {
         self.spans.record(record);
         let Some(sender) = &self.sender else { return };
         if let Err(TrySendError::Full(_)) = sender.try_send(Message::Line(record.line(self.format))) {
-            self.dropped.iter().for_each(IntCounter::inc);
-            tracing::warn!("The access log cannot keep up; a line was dropped.");
+            self.health.dropped();
+            if !self.health.is_behind.swap(true, Ordering::Relaxed) {
+                tracing::warn!("The access log cannot keep up; lines are dropped.");
+            }
         }
     }
 
@@ -83,59 +106,59 @@ impl AccessLog {
         }
     }
 
-    /// Waits until all lines handed over so far are written. Blocks: for the end of the process.
-    pub fn flush(&self) {
-        let Some(sender) = &self.sender else { return };
+    /// Waits until all lines handed over so far are written, at most for `patience`; whether they are. Blocks: for the end
+    /// of the process.
+    pub fn flush(&self, patience: Duration) -> bool {
+        let Some(sender) = &self.sender else { return true };
+        let deadline = Instant::now() + patience;
         let (done, wait) = sync_channel(1);
-        if sender.send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv();
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = sender.try_send(message) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            message = back;
+            std::thread::sleep(AGAIN);
         }
+        wait.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
     }
 }
 
-enum Target {
-    Stdout,
-    Stderr,
-    File { path: PathBuf, file: File },
-}
-
-impl Target {
-    fn file(path: PathBuf) -> io::Result<Target> {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        Ok(Target::File { path, file })
+impl Health {
+    fn dropped(&self) {
+        self.dropped.get().into_iter().for_each(IntCounter::inc);
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Target::Stdout => io::stdout().write_all(bytes),
-            Target::Stderr => io::stderr().write_all(bytes),
-            Target::File { file, .. } => file.write_all(bytes),
-        }
-    }
-}
-
-fn write_lines(mut target: Target, receiver: &Receiver<Message>) {
-    let mut failing = false;
-    while let Ok(message) = receiver.recv() {
-        match message {
-            Message::Line(line) => match target.write(line.as_bytes()) {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::error!(%error, "The access log cannot be written.");
-                }
-                Err(_) => {}
-            },
-            Message::Reopen => {
-                if let Target::File { path, .. } = &target {
-                    match Target::file(path.clone()) {
-                        Ok(new) => target = new,
-                        Err(error) => tracing::error!(%error, "The access log cannot be reopened."),
+    /// What the thread does.
+    fn write(&self, mut target: Target, receiver: &Receiver<Message>) {
+        while let Ok(message) = receiver.recv() {
+            match message {
+                Message::Line(line) => self.written(target.write(line.as_bytes())),
+                Message::Reopen => {
+                    if let Err(error) = target.reopen() {
+                        tracing::error!(%error, "The access log cannot be reopened.");
                     }
                 }
+                Message::Flush(done) => drop(done.send(())),
             }
-            Message::Flush(done) => {
-                let _ = done.send(());
+        }
+    }
+
+    fn written(&self, result: io::Result<()>) {
+        let is_failing = result.is_err();
+        let was_failing = self.is_failing.swap(is_failing, Ordering::Relaxed);
+        match result {
+            Err(error) => {
+                self.dropped();
+                if !was_failing {
+                    tracing::error!(%error, "The access log cannot be written; lines are dropped.");
+                }
+            }
+            Ok(()) => {
+                let was_behind = self.is_behind.swap(false, Ordering::Relaxed);
+                if was_failing || was_behind {
+                    tracing::info!("The access log is written again.");
+                }
             }
         }
     }
