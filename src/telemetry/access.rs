@@ -13,19 +13,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::IntCounter;
 
 use self::target::Target;
-use super::{Record, spans::Spans};
+use super::{Record, behind, spans::Spans};
 use crate::config::{AccessLogConfig, AccessLogFormat};
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16 * 1024;
-/// How often a flush asks for a place behind the lines that wait.
-const AGAIN: Duration = Duration::from_millis(5);
 
 enum Message {
     Line(String),
@@ -110,17 +108,7 @@ impl AccessLog {
     /// of the process.
     pub fn flush(&self, patience: Duration) -> bool {
         let Some(sender) = &self.sender else { return true };
-        let deadline = Instant::now() + patience;
-        let (done, wait) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(back)) = sender.try_send(message) {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            message = back;
-            std::thread::sleep(AGAIN);
-        }
-        wait.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+        behind::wait(sender, Message::Flush, patience)
     }
 }
 

@@ -70,7 +70,6 @@ impl fmt::Debug for KeptState {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::telemetry::Metrics;
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod access;
 mod added;
 mod answered;
+mod behind;
 mod chain;
 mod families;
 mod kept;

@@ -10,18 +10,18 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::telemetry::behind;
+
 /// Lines that may wait for the writer.
 const QUEUE: usize = 4096;
-/// How often a flush asks for a place behind the lines that wait.
-const AGAIN: Duration = Duration::from_millis(5);
 
 enum Message {
     Line(Vec<u8>),
@@ -67,17 +67,7 @@ impl Lines {
     }
 
     pub(super) fn flush(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let (done, wait) = sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(back)) = self.sender.try_send(message) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            message = back;
-            std::thread::sleep(AGAIN);
-        }
-        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        behind::wait(&self.sender, Message::Flush, patience);
     }
 
     fn take(&self, line: Vec<u8>) {
@@ -147,7 +137,10 @@ fn write(mut target: impl Write, receiver: &Receiver<Message>, lost: &Lost) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
+    use std::{
+        sync::{Mutex, mpsc},
+        time::Instant,
+    };
 
     use super::*;
 
