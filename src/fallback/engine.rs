@@ -216,7 +216,8 @@ impl ProxyHttp for Carrier {
         ctx: &mut Ctx,
         mut error: Box<pingora_core::Error>,
     ) -> Box<pingora_core::Error> {
-        if let Some(pending) = ctx.pending.take() {
+        // Out of descriptors or ports is our own trouble, not the node's.
+        if let Some(pending) = ctx.pending.take().filter(|_| *error.etype() != ErrorType::SocketError) {
             pending.failed();
         }
         if let Ok(exchange) = ctx.exchange() {
@@ -364,7 +365,8 @@ impl ProxyHttp for Carrier {
                 ErrorType::ConnectError
                 | ErrorType::ConnectTimedout
                 | ErrorType::ConnectRefused
-                | ErrorType::ConnectNoRoute,
+                | ErrorType::ConnectNoRoute
+                | ErrorType::SocketError,
             ) => Reason::NodeUnreachable,
             (ErrorSource::Upstream, _) => Reason::NodeLost,
             _ => Reason::Internal,

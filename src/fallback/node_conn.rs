@@ -27,7 +27,10 @@ use tokio::{
 };
 
 use super::node_head::NodeHead;
-use crate::net::tls_client::{ClientTls, NodeTlsConn};
+use crate::net::{
+    shortage::is_ours,
+    tls_client::{ClientTls, NodeTlsConn},
+};
 
 /// The byte stream of a connection to a node.
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl L4Connect for Connector {
             let tls = self.tls.as_ref().map(|tls| (tls, self.host.as_str()));
             let conn = NodeConn::open(self.address, tls).await.map_err(|error| {
                 let kind = match error.kind() {
+                    _ if is_ours(&error) => ErrorType::SocketError,
                     io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
                     io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
                     _ => ErrorType::ConnectError,

@@ -126,6 +126,10 @@ impl Run {
         });
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on a thread that may block, and a lock tells nobody when it is free"
+    )]
     fn open_file(&self, path: &Path) -> io::Result<()> {
         let begin = Instant::now();
         let (store, saved) = loop {

@@ -128,6 +128,7 @@ impl Gateway {
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
         parts.set_own(prepared.own(&listeners), run.admin());
+        std::mem::take(&mut inherited.inherited).close();
         let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();
         let brought = brought.map_err(StartError::TakeOver)?;
         run.go_on_with(&saved);
@@ -137,7 +138,9 @@ impl Gateway {
             wait(|| brought.taken(&run)).map_err(StartError::TakeOver)?;
             run.inherit_file();
         }
-        let admin = admin.map(|socket| admin::start(socket, parts.metrics.clone(), parts.live.clone(), run.clone()));
+        let admin = admin.map(|socket| {
+            admin::start((socket, parts.shortage.clone()), parts.metrics.clone(), parts.live.clone(), run.clone())
+        });
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
         let tasks = vec![tokio::spawn(sweep).abort_handle(), tokio::spawn(prune(Arc::downgrade(&run))).abort_handle()];
@@ -266,5 +269,6 @@ async fn prune(run: Weak<Run>) {
         run.parts.entry.prune(Instant::now());
         run.forget(&mut forgotten);
         run.parts.look_around();
+        run.parts.shortage.look();
     }
 }
