@@ -81,6 +81,10 @@ pub(super) fn program() -> Option<&'static Path> {
 
 impl Ascp {
     async fn new(sandbox: &Sandbox, listener: &str, mode: &'static str) -> Ascp {
+        Ascp::at(listener, sandbox.address(listener).await.port(), mode)
+    }
+
+    fn at(listener: &str, port: u16, mode: &'static str) -> Ascp {
         Ascp {
             program: program().unwrap(),
             tls: listener == "tls",
@@ -88,7 +92,7 @@ impl Ascp {
             mode,
             fallback: "F",
             user: "xfer".to_owned(),
-            port: sandbox.address(listener).await.port(),
+            port,
             options: Vec::new(),
             sources: Vec::new(),
             destination: "/".into(),
@@ -99,6 +103,11 @@ impl Ascp {
     pub(super) async fn put(sandbox: &Sandbox, listener: &str, sources: &[&Path]) -> Ascp {
         let sources = sources.iter().map(|s| s.as_os_str().to_owned()).collect();
         Ascp { sources, ..Ascp::new(sandbox, listener, "send").await }
+    }
+
+    /// An upload to a port where somebody speaks TLS, with `tls`, or in the clear.
+    pub(super) fn put_at(listener: &str, port: u16, source: &Path) -> Ascp {
+        Ascp { sources: vec![source.as_os_str().to_owned()], ..Ascp::at(listener, port, "send") }
     }
 
     /// A download through the listener `tls` or `plain`, into a folder that is there.

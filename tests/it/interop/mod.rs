@@ -2,6 +2,7 @@
 
 mod ascp;
 mod bandwidth;
+mod crash;
 mod egress;
 mod fallback;
 mod iperf;
