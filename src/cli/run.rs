@@ -54,8 +54,16 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
-    if let Err(error) = files::raise_limit() {
-        tracing::warn!(%error, "The open-files limit could not be raised.");
+    match (files::raise_limit(), files::needed(&config)) {
+        (Ok(limit), needed) if limit < needed => {
+            tracing::warn!(
+                limit,
+                needed,
+                "As many connections and flows as the limits allow may need more open files."
+            );
+        }
+        (Ok(_), _) => {}
+        (Err(error), _) => tracing::warn!(%error, "The open-files limit could not be raised."),
     }
     for warning in config.warnings() {
         tracing::warn!("{warning}");

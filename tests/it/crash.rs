@@ -214,7 +214,7 @@ async fn a_file_that_is_damaged_is_moved_aside_and_told_once() {
     stage.until_saved(1).await;
     assert!(stage.manager.dir().join("state.corrupt").exists());
     let log = stage.manager.log();
-    assert_eq!(log.lines().filter(|line| line.contains("WARN")).count(), 1, "{log}");
+    assert_eq!(log.lines().filter(|line| line.contains("state.corrupt")).count(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod logs;
+mod memory;
 mod names;
 
 use std::net::SocketAddr;

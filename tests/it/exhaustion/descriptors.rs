@@ -9,12 +9,21 @@ use super::{config, node, readiness, session};
 use crate::support::{
     TOKEN, Wire,
     meter::{Meter, all_reach},
+    nominal::{self, Peer, ask, client},
     process::Process,
     uuid,
     wire::{end, get, put, start, start_body},
 };
 
 const FILES: usize = 160;
+
+/// The program, with so few descriptors.
+fn short_of_files() -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -n {FILES}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_fallgate")]);
+    shell
+}
 
 /// How much processor time a process has taken, in hundredths of a second.
 fn ticks(pid: u32) -> u64 {
@@ -26,15 +35,12 @@ fn ticks(pid: u32) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_descriptors_sessions_go_on_newcomers_wait_and_no_node_is_blamed() {
     let (node, _dir) = node(NodeOptions { sink: true, ..NodeOptions::default() }).await;
-    let mut shell = Command::new("sh");
-    let script = format!("ulimit -n {FILES}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &script, env!("CARGO_BIN_EXE_fallgate")]);
     let text = config(
         ("127.0.0.1", node.address().port()),
         "interval: 50ms, unhealthy_threshold: 1",
         "access_log: {path: access.log}\nbandwidth: {per_session: 8Mbit/s}",
     );
-    let process = Process::by(shell, None, &text).await;
+    let process = Process::by(short_of_files(), None, &text).await;
     let (host, admin) = (process.address("plain").await, process.admin());
     readiness(admin, (200, "ok\n")).await;
     // One session moves, one is between two requests, and some who have connected begin one later.
@@ -82,6 +88,7 @@ async fn without_descriptors_sessions_go_on_newcomers_wait_and_no_node_is_blamed
     assert_eq!(Wire::plain(host).await.ask(&end(host, &late, "DONE")).await.status, 200);
     readiness(admin, (200, "ok\n")).await;
     session(host).await;
+    assert!(process.log().contains(&format!("limit={FILES} needed=")), "{}", process.log());
     let log = crate::support::eventually("the end is told", || {
         let log = process.log();
         log.contains("Connections are accepted again.").then_some(log)
@@ -89,4 +96,32 @@ async fn without_descriptors_sessions_go_on_newcomers_wait_and_no_node_is_blamed
     .await;
     assert_eq!(log.matches("Connections cannot be accepted").count(), 1, "{log}");
     download.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_that_find_no_descriptor_are_dropped_and_those_that_run_go_on() {
+    let node = Peer::start("a").await;
+    let data = ", gate: off, flow_idle: 2s, workers: 1";
+    let text = nominal::config(&[(node.tcp.port(), node.udp.port())], "127.0.0.1:0", data, "");
+    let process = Process::by(short_of_files(), None, &text).await;
+    let to = process.address("data").await;
+    let early = client("127.0.0.1", to).await;
+    assert_eq!(ask(&early, b"x").await.unwrap(), b"ax");
+    let dropped = async || process.metrics().await.sum("udp_datagrams_dropped_total", &[("reason", "open_files")]);
+    let mut others = Vec::new();
+    while dropped().await == 0.0 {
+        assert!(others.len() < 2 * FILES, "it never runs out");
+        others.push(client("127.0.0.2", to).await);
+        others.iter().for_each(|other| drop(other.try_send(b"x")));
+        assert_eq!(ask(&early, b"x").await.unwrap(), b"ax");
+    }
+    readiness(process.admin(), (503, "open_files\n")).await;
+    assert_eq!(ask(&early, b"x").await.unwrap(), b"ax");
+    let metrics = process.metrics().await;
+    assert_eq!(metrics.sum("udp_datagrams_dropped_total", &[("reason", "node_unreachable")]), 0.0);
+    assert_eq!(metrics.sum("node_up", &[("port", "tcp")]), 1.0);
+    // They end when they are idle, and there is room again.
+    process.until("udp_flows_active", &[], 0.0).await;
+    readiness(process.admin(), (200, "ok\n")).await;
+    assert_eq!(ask(&client("127.0.0.3", to).await, b"x").await.unwrap(), b"ax");
 }
