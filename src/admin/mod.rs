@@ -26,8 +26,8 @@ pub use self::{
 /// What an operator watches and commands here.
 #[async_trait]
 pub trait Operated: Send + Sync + 'static {
-    /// Why new sessions are not welcome; nothing when they are.
-    fn why_not_ready(&self) -> Option<&'static str>;
+    /// Whether new sessions are welcome.
+    fn readiness(&self) -> Readiness;
 
     /// What shows that an operator asks; none, and nobody may command.
     fn token(&self) -> Option<Arc<Token>>;
@@ -56,6 +56,15 @@ pub trait Operated: Send + Sync + 'static {
 
     /// Begins to end. What it says is for the operator.
     fn drain(&self) -> String;
+}
+
+/// Whether new sessions are welcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// They are. What does not go as it should meanwhile is named, if anything.
+    Ready(Vec<&'static str>),
+    /// They are not, and this is why.
+    NotReady(&'static str),
 }
 
 /// What became of the wish to end something.

@@ -79,6 +79,8 @@ pub fn description() -> Value {
         )
     };
     let mut ready = open("Whether new sessions are welcome", &words);
+    ready["responses"]["200"] =
+        answer("They are. What does not go as it should meanwhile is named after `degraded: `.", &words);
     ready["responses"]["503"] = answer("They are not; the body says why.", &words);
     let mut streamed = read("How all is and what is open, once a second", &events);
     streamed["responses"]["503"] = answer("There are as many streams as there may be.", &refused);

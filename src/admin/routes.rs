@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Cancelled, NodeDrain, Operated, Rejected,
+    Cancelled, NodeDrain, Operated, Readiness, Rejected,
     feed::{Feed, Stream},
     gatekeeper::{self, Access, Caller},
     openapi, page,
@@ -218,9 +218,10 @@ impl Desk {
     ) -> Answer {
         match route {
             Route::Livez => text(StatusCode::OK, "ok\n"),
-            Route::Readyz => match self.operated.why_not_ready() {
-                None => text(StatusCode::OK, "ok\n"),
-                Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+            Route::Readyz => match self.operated.readiness() {
+                Readiness::Ready(words) if words.is_empty() => text(StatusCode::OK, "ok\n"),
+                Readiness::Ready(words) => text(StatusCode::OK, format!("ok\ndegraded: {}\n", words.join(", "))),
+                Readiness::NotReady(word) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{word}\n")),
             },
             Route::Metrics => {
                 let text = self.aside(|desk| desk.metrics.render()).await;

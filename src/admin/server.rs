@@ -15,12 +15,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{Operated, routes::Desk};
 use crate::{
-    net::{interfaces, tcp},
+    net::{interfaces, shortage::Shortage, tcp},
     telemetry::{Live, Metrics},
 };
 
@@ -68,37 +68,40 @@ impl Drop for Running {
     }
 }
 
-/// Opens the admin door of what is operated.
-pub fn start(socket: TcpListener, metrics: Arc<Metrics>, live: Live, operated: Arc<dyn Operated>) -> Running {
+/// Opens the admin door of what is operated. It is served also where descriptors run out.
+pub fn start(
+    (socket, shortage): (TcpListener, Arc<Shortage>),
+    metrics: Arc<Metrics>,
+    live: Live,
+    operated: Arc<dyn Operated>,
+) -> Running {
     let desk = Arc::new(Desk::new(metrics, live, operated, interfaces::host_name()));
     let feeding = tokio::spawn({
         let desk = desk.clone();
         async move { desk.feed().await }
     });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accepting = tokio::spawn(accept(socket, desk, places.clone()));
+    let accepting = tokio::spawn(accept(socket, shortage, desk, places.clone()));
     Running { accepting: accepting.abort_handle(), feeding: feeding.abort_handle(), places }
 }
 
-async fn accept(socket: TcpListener, desk: Arc<Desk>, places: Arc<Semaphore>) {
+async fn accept(socket: TcpListener, shortage: Arc<Shortage>, desk: Arc<Desk>, places: Arc<Semaphore>) {
     let peers = Peers::default();
     loop {
         let Ok(permit) = places.clone().acquire_owned().await else {
             return;
         };
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                let peer = tcp::canonical(peer).ip();
-                match peers.enter(peer) {
-                    Some(place) => drop(tokio::spawn(serve(stream, peer, desk.clone(), (permit, place)))),
-                    None => desk.turn_away(peer),
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "An admin connection could not be accepted.");
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
+        let (stream, peer) = shortage.accept_first(&socket).await;
+        let peer = tcp::canonical(peer).ip();
+        let Some(place) = peers.enter(peer) else {
+            desk.turn_away(peer);
+            continue;
+        };
+        let (desk, shortage) = (desk.clone(), shortage.clone());
+        tokio::spawn(async move {
+            serve(stream, peer, desk, (permit, place)).await;
+            shortage.look();
+        });
     }
 }
 

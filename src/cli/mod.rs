@@ -10,7 +10,7 @@ mod run;
 mod schema;
 mod upgrade;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -89,9 +89,9 @@ fn say(line: impl std::fmt::Display) {
 }
 
 /// A line of trouble for the person at the terminal, with the chain of causes.
-#[expect(clippy::print_stderr, reason = "this is the command line's own output")]
 fn complain(error: &(dyn std::error::Error + 'static)) {
-    eprintln!("fallgate: {}", crate::telemetry::chain(error));
+    // Where nobody reads it any more there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "fallgate: {}", crate::telemetry::chain(error));
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `fallgate run`: start, obey signals, drain.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,12 @@ use crate::{
     },
     telemetry::{
         chain,
-        logging::{self, LevelHandle},
+        logging::{self, LogHandle},
     },
 };
+
+/// How long the end waits for a log that nobody reads.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 pub(super) fn run(path: &Path) -> u8 {
     // First of all, while there is one thread.
@@ -44,9 +47,23 @@ pub(super) fn run(path: &Path) -> u8 {
             return USAGE;
         }
     };
-    let level = logging::init(config.log.level);
-    if let Err(error) = files::raise_limit() {
-        tracing::warn!(%error, "The open-files limit could not be raised.");
+    let log = match logging::init(config.log.level) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error);
+            return FAILED;
+        }
+    };
+    match (files::raise_limit(), files::needed(&config)) {
+        (Ok(limit), needed) if limit < needed => {
+            tracing::warn!(
+                limit,
+                needed,
+                "As many connections and flows as the limits allow may need more open files."
+            );
+        }
+        (Ok(_), _) => {}
+        (Err(error), _) => tracing::warn!(%error, "The open-files limit could not be raised."),
     }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -58,13 +75,15 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
-    runtime.block_on(serve(path, config, level, (predecessor, inherited)))
+    let status = runtime.block_on(serve(path, config, log.clone(), (predecessor, inherited)));
+    log.flush(LAST_WORDS);
+    status
 }
 
 async fn serve(
     path: &Path,
     config: Config,
-    level: LevelHandle,
+    log: LogHandle,
     (predecessor, inherited): (Option<Predecessor>, Inherited),
 ) -> u8 {
     let mut signals = match Signals::new() {
@@ -80,7 +99,7 @@ async fn serve(
         tracing::warn!(%error, "The service manager cannot be told how it goes.");
         Notifier::default()
     });
-    let start = Start { file, level: Some(level), program: program(), predecessor, inherited, notifier };
+    let start = Start { file, log: Some(log), program: program(), predecessor, inherited, notifier };
     let gateway = match Gateway::start_with(config, start).await {
         Ok(gateway) => gateway,
         Err(error) => {
@@ -109,14 +128,14 @@ async fn serve(
         }
     };
     tracing::info!(sessions = gateway.sessions(), "Draining.");
-    let (hurry, log) = (CancellationToken::new(), gateway.access_log());
+    let (hurry, records) = (CancellationToken::new(), gateway.access_log());
     let over = hurry.clone();
     let ends = async move { if succeeded { gateway.leave(over).await } else { gateway.drain(over).await } };
     let mut drained = std::pin::pin!(ends);
     loop {
         tokio::select! {
             () = &mut drained => break,
-            _ = signals.reopen.recv() => log.reopen(),
+            _ = signals.reopen.recv() => records.reopen(),
             () = signals.stop.recv() => told += 1,
         }
         if told > 1 {

@@ -17,7 +17,7 @@ use super::{
     start,
 };
 use crate::{
-    net::http1::Airlock,
+    net::{http1::Airlock, shortage::is_ours},
     telemetry::{NodeWait, Reason, WorkClock},
     upstream::{Node, Pending},
 };
@@ -110,7 +110,10 @@ pub(super) async fn reach(
                     continue;
                 }
                 let may_pass = missed.may_pass();
-                missed.pending.failed();
+                // Out of descriptors or ports is our own trouble, not the node's.
+                if !is_ours(&missed.error) {
+                    missed.pending.failed();
+                }
                 if exchange.move_on().is_ok() {
                     trying.set(attempt(door, exchange, None));
                     continue;

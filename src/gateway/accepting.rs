@@ -1,16 +1,13 @@
 //! What takes connections out of a listening socket.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::door::Behind;
-use crate::limit::Places;
-
-/// Out of descriptors, most likely: the connection stays in the queue and is tried again after so long.
-const AGAIN: Duration = Duration::from_millis(50);
+use crate::{limit::Places, net::shortage::Shortage};
 
 /// A listening socket, what stands behind it, and its connections.
 #[derive(Debug)]
@@ -27,14 +24,15 @@ pub(super) struct Accepting {
 struct Then {
     door: Arc<ArcSwap<Behind>>,
     places: Places,
+    shortage: Arc<Shortage>,
     connections: TaskTracker,
 }
 
 impl Accepting {
     /// Takes connections from now on.
-    pub(super) fn start(socket: TcpListener, behind: Behind, places: Places) -> Accepting {
+    pub(super) fn start(socket: TcpListener, behind: Behind, places: Places, shortage: Arc<Shortage>) -> Accepting {
         let door = Arc::new(ArcSwap::from_pointee(behind));
-        let then = Then { door, places, connections: TaskTracker::new() };
+        let then = Then { door, places, shortage, connections: TaskTracker::new() };
         let mut accepting = Accepting { socket: Some(Arc::new(socket)), stop: CancellationToken::new(), then };
         accepting.go_on();
         accepting
@@ -79,23 +77,15 @@ impl Accepting {
 impl Then {
     async fn run(self, socket: Arc<TcpListener>, stop: CancellationToken) {
         loop {
-            let accepted = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
+                taken = self.shortage.accept(&socket) => taken,
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let behind = self.door.load_full();
-                    if let Some(guest) = behind.admit(&self.places, peer) {
-                        let serving = behind.door.clone().serve(stream, peer, guest, self.door.clone());
-                        self.connections.spawn(serving);
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "A connection could not be accepted.");
-                    tokio::time::sleep(AGAIN).await;
-                }
+            let behind = self.door.load_full();
+            if let Some(guest) = behind.admit(&self.places, peer) {
+                let serving = behind.door.clone().serve(stream, peer, guest, self.door.clone());
+                self.connections.spawn(serving);
             }
         }
     }

@@ -259,7 +259,7 @@ impl Listener {
         let (bound, open) = match (socket, door) {
             (Socket::Stream(socket, bound), Door::Stream(door)) => {
                 let behind = Behind::new(door, configured);
-                (bound, Open::Stream(Accepting::start(socket, behind, parts.places.clone())))
+                (bound, Open::Stream(Accepting::start(socket, behind, parts.places.clone(), parts.shortage.clone())))
             }
             (Socket::Data(sockets), Door::Data(door)) => {
                 (sockets.bound(), Open::Data(DataListener::start(sockets, door)))

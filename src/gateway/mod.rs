@@ -37,7 +37,7 @@ use crate::{
     config::{Config, ConfigError, StateConfig},
     fallback,
     net::{activation::Inherited, notify::Notifier},
-    telemetry::{AccessLog, logging::LevelHandle},
+    telemetry::{AccessLog, logging::LogHandle},
 };
 
 pub use self::{
@@ -48,6 +48,8 @@ pub use self::{
 
 /// How often clients are forgotten that were not heard of, and what the config names no more.
 const PRUNE: Duration = Duration::from_secs(5);
+/// How long the end waits for an access log that is not written.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// What the admin door has been asked before another process took over is answered within this.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -66,7 +68,7 @@ pub struct Start {
     /// The config's file, which a reload reads anew.
     pub file: Option<PathBuf>,
     /// What the level of the log is set with.
-    pub level: Option<LevelHandle>,
+    pub log: Option<LogHandle>,
     /// What is run for an upgrade.
     pub program: Option<Program>,
     /// The process to take over from.
@@ -101,8 +103,8 @@ impl Gateway {
     }
 
     /// Builds the doors and opens their sockets.
-    pub async fn start(config: Config, level: Option<LevelHandle>) -> Result<Gateway, StartError> {
-        Gateway::start_with(config, Start { level, ..Start::default() }).await
+    pub async fn start(config: Config, log: Option<LogHandle>) -> Result<Gateway, StartError> {
+        Gateway::start_with(config, Start { log, ..Start::default() }).await
     }
 
     /// The same, with more around it. Where another process is taken over from, its sockets are used, and it stands still
@@ -121,7 +123,8 @@ impl Gateway {
             (None, StateConfig::File(_)) => wait(|| Kept::open(&generation.config))?,
             _ => <_>::default(),
         };
-        let told = (start.level, start.notifier);
+        start.log.iter().for_each(|log| log.count_drops(parts.metrics.log_dropped.clone()));
+        let told = (start.log, start.notifier);
         let run = Run::new((start.file, start.program), parts.clone(), generation.clone(), told, kept);
         run.watch_sessions();
         run.keep_pins(generation.upstreams.values());
@@ -129,6 +132,7 @@ impl Gateway {
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
         parts.set_own(prepared.own(&listeners), run.admin());
+        std::mem::take(&mut inherited.inherited).close();
         let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();
         let brought = brought.map_err(StartError::TakeOver)?;
         run.go_on_with(&saved);
@@ -138,7 +142,9 @@ impl Gateway {
             wait(|| brought.taken(&run)).map_err(StartError::TakeOver)?;
             run.inherit_file();
         }
-        let admin = admin.map(|socket| admin::start(socket, parts.metrics.clone(), parts.live.clone(), run.clone()));
+        let admin = admin.map(|socket| {
+            admin::start((socket, parts.shortage.clone()), parts.metrics.clone(), parts.live.clone(), run.clone())
+        });
         let idle = parts.session_idle.clone();
         let sweep = fallback::sweep_forever(Arc::downgrade(&parts.sessions), move || idle.get());
         let tasks = vec![
@@ -242,7 +248,9 @@ impl Gateway {
         let run = self.run.clone();
         let last = move || {
             run.kept.close();
-            log.flush();
+            if !log.flush(LAST_LINES) {
+                tracing::warn!("Not all of the access log could be written.");
+            }
             log.spans().finish();
         };
         let _ = tokio::task::spawn_blocking(last).await;
@@ -274,5 +282,6 @@ async fn prune(run: Weak<Run>) {
         run.parts.entry.prune(Instant::now());
         run.forget(&mut forgotten);
         run.parts.look_around();
+        run.parts.shortage.look();
     }
 }

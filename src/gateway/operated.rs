@@ -7,18 +7,19 @@ use serde_json::Value;
 
 use super::{ReloadError, overview, running::Run};
 use crate::{
-    admin::{Cancelled, NodeDrain, Operated, Rejected, Token, view::Status},
+    admin::{Cancelled, NodeDrain, Operated, Readiness, Rejected, Token, view::Status},
     config::ConfigError,
     telemetry::{Kind, chain},
 };
 
 #[async_trait]
 impl Operated for Run {
-    fn why_not_ready(&self) -> Option<&'static str> {
+    fn readiness(&self) -> Readiness {
         match () {
-            () if self.is_draining() => Some("draining"),
-            () if !self.generation().is_known() => Some("nodes not checked yet"),
-            () => None,
+            () if self.is_draining() => Readiness::NotReady("draining"),
+            () if self.parts.shortage.is_on() => Readiness::NotReady("open_files"),
+            () if !self.generation().is_known() => Readiness::NotReady("nodes not checked yet"),
+            () => Readiness::Ready(self.lacks()),
         }
     }
 
@@ -97,5 +98,17 @@ impl Operated for Run {
         self.stop.cancel();
         let open = self.parts.live.transfers().len();
         format!("It takes nothing new from now on, and stops when what is open is over: {open} now.")
+    }
+}
+
+impl Run {
+    /// What does not go as it should, though sessions are served.
+    fn lacks(&self) -> Vec<&'static str> {
+        let all = [
+            (self.kept.state().is_some_and(|(is_well, _)| !is_well), "state"),
+            (!self.parts.access_log.is_well(), "access_log"),
+            (!self.last_reload().0, "config"),
+        ];
+        all.into_iter().filter_map(|(lacks, word)| lacks.then_some(word)).collect()
     }
 }

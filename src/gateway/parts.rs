@@ -18,7 +18,7 @@ use crate::{
     fallback::{Entry, Sessions},
     forward::{self, address::OwnAddresses},
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
-    net::{files, interfaces},
+    net::{files, interfaces, shortage::Shortage},
     relay,
     telemetry::{AccessLog, Limit, Live, Metrics, Spans},
     tunnel::PipePool,
@@ -41,6 +41,7 @@ pub(super) struct Parts {
     /// What fallback sessions are let in by.
     pub(super) entry: Arc<Entry>,
     pub(super) places: Places,
+    pub(super) shortage: Arc<Shortage>,
     pub(super) flows: FlowLimit,
     pub(super) bandwidth: Bandwidth,
     pub(super) control: relay::control::Shared,
@@ -70,6 +71,7 @@ impl Parts {
             sessions: Arc::new(Sessions::new(access_log.clone(), live.clone(), label_key)),
             places: Places { connections, sessions: entry.sessions().clone() },
             entry,
+            shortage: Arc::default(),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
             control: relay::control::Shared {
                 pipes: pipes.clone(),

@@ -29,10 +29,10 @@ use super::{
     upgrade::{Links, Program},
 };
 use crate::{
-    config::{AccessLogConfig, Config, Problem},
+    config::{Config, Problem},
     fallback,
     net::notify::Notifier,
-    telemetry::{AccessWriter, chain, logging::LevelHandle},
+    telemetry::{chain, logging::LogHandle},
 };
 
 /// A gateway that runs, for all who look at it or change it.
@@ -59,7 +59,7 @@ pub(super) struct Run {
     /// Where the admin door is, and its socket once more as long as it is open.
     admin: OnceLock<SocketAddr>,
     admin_socket: Mutex<Option<OwnedFd>>,
-    level: Option<LevelHandle>,
+    log: Option<LogHandle>,
     pub(super) kept: Kept,
     notifier: Notifier,
     number: AtomicI64,
@@ -72,7 +72,7 @@ impl Run {
         (file, program): (Option<PathBuf>, Option<Program>),
         parts: Arc<Parts>,
         generation: Arc<Generation>,
-        (level, notifier): (Option<LevelHandle>, Notifier),
+        (log, notifier): (Option<LogHandle>, Notifier),
         kept: Kept,
     ) -> Arc<Run> {
         let now = SystemTime::now();
@@ -92,7 +92,7 @@ impl Run {
             changing: tokio::sync::Mutex::default(),
             admin: OnceLock::new(),
             admin_socket: Mutex::default(),
-            level,
+            log,
             kept,
             notifier,
             number: AtomicI64::new(1),
@@ -237,7 +237,13 @@ impl Run {
         let mut listeners = self.listeners();
         let prepared = listeners.prepare(&generation, &mut Offered::default())?;
         let new = &generation.config;
-        let access_log = (new.access_log != before.config.access_log).then(|| open_log(&new.access_log)).transpose()?;
+        let access_log = match &new.access_log {
+            same if *same == before.config.access_log => None,
+            other => Some(self.parts.access_log.other(other).map_err(|source| {
+                let path = other.path.clone();
+                StartError::AccessLog { path, source }
+            })?),
+        };
         // Nothing has changed until here, and nothing can fail from here on.
         access_log.into_iter().for_each(|writer| self.parts.access_log.replace(writer));
         self.parts.set_own(prepared.own(&listeners), self.admin());
@@ -271,8 +277,8 @@ impl Run {
     }
 
     fn set_level(&self, config: &Config) {
-        if let Some(level) = &self.level {
-            level.set(config.log.level);
+        if let Some(log) = &self.log {
+            log.set(config.log.level);
         }
     }
 
@@ -283,8 +289,4 @@ impl Run {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn open_log(config: &AccessLogConfig) -> Result<AccessWriter, StartError> {
-    AccessWriter::open(config).map_err(|source| StartError::AccessLog { path: config.path.clone(), source })
 }

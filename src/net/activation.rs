@@ -3,11 +3,14 @@
 //!
 //! The manager hands them over as descriptors from number 3 on and tells how many by `LISTEN_FDS`, to the process whose
 //! id is `LISTEN_PID` (systemd.socket(5)). By which name it knows each, in `LISTEN_FDNAMES`, says nothing here: a socket
-//! is for the listener that has its address.
+//! is for the listener that has its address. A socket of the IPv6 wildcard that takes IPv4 too, which is what a manager
+//! opens where it is told a port alone, is also for the listener of the IPv4 wildcard at that port; the listener then has
+//! IPv6 clients as well.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsFd,
 };
 
 use listenfd::ListenFd;
@@ -33,14 +36,25 @@ impl Inherited {
 
     /// Takes the listener of an address out.
     pub fn take_tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let at = self.tcp.iter().position(|(of, _)| *of == address)?;
+        let own = self.tcp.iter().position(|(of, _)| *of == address);
+        let at = own.or_else(|| self.tcp.iter().position(|(of, socket)| covers(*of, socket, address)))?;
         Some(self.tcp.remove(at).1)
     }
 
     /// Takes the sockets of an address out; none where there is none.
     pub fn take_udp(&mut self, address: SocketAddr) -> Vec<UdpSocket> {
-        let at = self.udp.iter().position(|(of, _)| *of == address);
+        let all_cover = |of, sockets: &[UdpSocket]| sockets.iter().all(|socket| covers(of, socket, address));
+        let own = self.udp.iter().position(|(of, _)| *of == address);
+        let at = own.or_else(|| self.udp.iter().position(|(of, sockets)| all_cover(*of, sockets)));
         at.map(|at| self.udp.remove(at).1).unwrap_or_default()
+    }
+
+    /// Closes what nobody has taken; a warning tells of each address.
+    pub fn close(self) {
+        let tcp = self.tcp.iter().map(|(address, _)| address);
+        for address in tcp.chain(self.udp.iter().map(|(address, _)| address)) {
+            tracing::warn!(%address, "A socket that was handed over is closed: no listener has its address.");
+        }
     }
 
     fn add(&mut self, socket: Socket) -> io::Result<()> {
@@ -56,6 +70,13 @@ impl Inherited {
         }
         Ok(())
     }
+}
+
+/// Whether a socket at `of` takes all that comes to another address.
+fn covers(of: SocketAddr, socket: &impl AsFd, address: SocketAddr) -> bool {
+    let are_wildcards = of.ip().is_unspecified() && address.ip().is_unspecified();
+    let is_same_port = of.is_ipv6() && address.is_ipv4() && of.port() == address.port();
+    are_wildcards && is_same_port && SockRef::from(socket).only_v6().is_ok_and(|only| !only)
 }
 
 enum Socket {
@@ -114,4 +135,44 @@ fn socket(handed: &mut ListenFd, at: usize) -> io::Result<Socket> {
 
 fn useless() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    fn wildcard(kind: Type, port: u16, only_v6: bool) -> socket2::Socket {
+        let socket = socket2::Socket::new(Domain::IPV6, kind, None).unwrap();
+        socket.set_only_v6(only_v6).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&SocketAddr::from(([0u16; 8], port)).into()).unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_wildcard_of_both_families_is_for_the_listener_of_ipv4_at_its_port() {
+        let mut all = Inherited::default();
+        let both: TcpListener = wildcard(Type::STREAM, 0, false).into();
+        let port = both.local_addr().unwrap().port();
+        let only: TcpListener = wildcard(Type::STREAM, 0, true).into();
+        let other = only.local_addr().unwrap().port();
+        let data: UdpSocket = wildcard(Type::DGRAM, 0, false).into();
+        let of_data = data.local_addr().unwrap().port();
+        let more: UdpSocket = wildcard(Type::DGRAM, of_data, false).into();
+        for socket in [Socket::Tcp(both), Socket::Tcp(only), Socket::Udp(data), Socket::Udp(more)] {
+            all.add(socket).unwrap();
+        }
+        let v4 = |port| SocketAddr::from(([0; 4], port));
+        assert!(all.take_tcp(v4(other)).is_none(), "it takes no IPv4");
+        assert!(
+            all.take_tcp(SocketAddr::from(([127, 0, 0, 1], port))).is_none(),
+            "a listener of one address has it alone"
+        );
+        assert!(all.take_udp(v4(port)).is_empty() && all.take_tcp(v4(of_data)).is_none());
+        assert!(all.take_tcp(v4(port)).is_some() && all.take_tcp(v4(port)).is_none());
+        assert_eq!(all.take_udp(v4(of_data)).len(), 2);
+        assert!(all.take_tcp(SocketAddr::from(([0u16; 8], other))).is_some() && all.is_empty());
+    }
 }

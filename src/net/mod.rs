@@ -11,6 +11,7 @@ pub mod interfaces;
 pub mod notify;
 pub mod passage;
 pub mod proxy_protocol;
+pub mod shortage;
 pub mod splice;
 pub mod ssh;
 pub mod tcp;

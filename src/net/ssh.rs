@@ -2,6 +2,8 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::shortage::is_ours;
+
 /// The most that is read in search of the banner, in bytes. A line has up to 255 (RFC 4253, 4.2), and a server may send
 /// other lines before it.
 const MAX: usize = 4096;
@@ -40,8 +42,7 @@ pub enum NoBanner {
 impl NoBanner {
     /// Whether it tells anything about the server: not if we had no descriptor or port left to reach it.
     pub fn is_of_the_far_side(&self) -> bool {
-        const OURS: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
-        !matches!(self, NoBanner::Closed(Some(error)) if error.raw_os_error().is_some_and(|e| OURS.contains(&e)))
+        !matches!(self, NoBanner::Closed(Some(error)) if is_ours(error))
     }
 }
 

@@ -188,6 +188,8 @@ words! {
         Truncated = "truncated",
         /// No socket to the node could be opened.
         NodeUnreachable = "node_unreachable",
+        /// There was no descriptor left for a socket to the node.
+        OpenFiles = "open_files",
         /// The kernel had no room for it when it came.
         ReceiveFull = "receive_full",
         /// The kernel had no room to send it.

@@ -71,8 +71,10 @@ pub struct Metrics {
     throttled: Throttled,
     limits: Limits,
     kept: KeptState,
-    /// Lines of the access log that its writer could not keep up with.
+    /// Lines of the access log that its writer could not keep up with, or not write.
     pub access_log_dropped: IntCounter,
+    /// Lines of the diagnostics that whoever reads them could not keep up with.
+    pub log_dropped: IntCounter,
     /// 1 while a node's port passes its checks, else 0.
     pub(super) node_up: IntGaugeVec,
     /// Sessions that hold a lease on the node.
@@ -205,7 +207,11 @@ impl Metrics {
             kept: f.add(KeptState::new()?)?,
             access_log_dropped: f.counter(
                 "access_log_dropped_total",
-                "Lines of the access log that were dropped, for its writer could not keep up.",
+                "Lines of the access log that were dropped, for its writer could not keep up or could not write.",
+            )?,
+            log_dropped: f.counter(
+                "log_dropped_total",
+                "Lines of the log on standard error that were dropped, for its reader could not keep up.",
             )?,
             node_up: f.gauges(
                 "node_up",

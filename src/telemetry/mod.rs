@@ -4,6 +4,7 @@
 pub mod access;
 mod added;
 mod answered;
+mod behind;
 mod chain;
 mod families;
 mod kept;
@@ -27,7 +28,7 @@ mod spans;
 mod throttled;
 mod transfer;
 
-pub use access::{AccessLog, AccessWriter};
+pub use access::AccessLog;
 pub use added::{AddedLatency, WorkClock};
 pub use chain::chain;
 pub use families::Family;

@@ -125,8 +125,7 @@ impl Upstream {
 
     /// Takes a pin over from another process; one whose time lies in the future counts from now.
     pub fn bring_pin(&self, pin: &PinState) {
-        let age = since_1970().saturating_sub(Duration::from_millis(pin.set));
-        self.pins.bring(pin.hash, &pin.node, ago(age));
+        self.pins.bring(pin.hash, &pin.node, moment(pin.set, since_1970()));
     }
 
     /// What is known of all nodes.
@@ -210,6 +209,11 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// When that was by this process's own clock, which no change of the wall clock moves: what is still to come is now.
+fn moment(set: u64, wall: Duration) -> Instant {
+    ago(wall.saturating_sub(Duration::from_millis(set)))
+}
+
 /// A moment so long ago, or as long as this clock goes back.
 fn ago(age: Duration) -> Instant {
     let now = Instant::now();
@@ -218,4 +222,24 @@ fn ago(age: Duration) -> Instant {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_wall_clock_is_neither_ahead_nor_young_again_however_that_clock_jumps() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let wall = 20_000 * DAY;
+        let age = |set: Duration| {
+            let set = moment(millis(set), wall);
+            Instant::now().saturating_duration_since(set)
+        };
+        let almost = |age: Duration, wanted: Duration| (wanted..wanted + Duration::from_secs(60)).contains(&age);
+        assert!(almost(age(wall), Duration::ZERO) && almost(age(wall - DAY), DAY));
+        // Set before the clock was put back, or in 1970 before the clock was right.
+        assert!(almost(age(wall + 5000 * DAY), Duration::ZERO) && almost(age(Duration::MAX), Duration::ZERO));
+        assert!(almost(age(Duration::ZERO), wall), "it is not new because it is so old");
+    }
 }

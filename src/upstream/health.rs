@@ -5,6 +5,7 @@
 //! all asked in the same instant.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, task::AbortHandle};
 use super::{Upstream, node::Node};
 use crate::{
     config::{HealthCheckConfig, HttpCheckConfig, NodePort},
-    net::{proxy_protocol, ssh, tls_client::ClientTls},
+    net::{proxy_protocol, shortage::is_ours, ssh, tls_client::ClientTls},
     telemetry::HealthResult,
 };
 
@@ -36,9 +37,7 @@ impl Checks {
                 tasks
                     .push(tokio::spawn(run(node.clone(), *port, config.clone(), tls.cloned(), proxied)).abort_handle());
             }
-            if node.checked().is_empty() {
-                tasks.push(tokio::spawn(look_up(node.clone(), config.interval)).abort_handle());
-            }
+            tasks.push(tokio::spawn(look_up(node.clone(), config.interval)).abort_handle());
         }
         Checks(tasks)
     }
@@ -50,7 +49,7 @@ impl Drop for Checks {
     }
 }
 
-/// Keeps the addresses of a node known that nothing checks.
+/// Keeps the addresses of a node known. By itself, for a check of a node whose address is known waits for no name server.
 async fn look_up(node: Arc<Node>, interval: Duration) {
     loop {
         if let Err(error) = node.resolve().await {
@@ -67,6 +66,15 @@ async fn run(node: Arc<Node>, port: NodePort, config: HealthCheckConfig, tls: Op
             Ok(result) => result,
             Err(_) => Err("no answer in time".into()),
         };
+        if let Err(error) = &result
+            && error.downcast_ref::<io::Error>().is_some_and(is_ours)
+        {
+            // It tells nothing of the node.
+            let (upstream, name, port) = (node.upstream(), node.name(), port.as_str());
+            tracing::debug!(upstream, node = name, port, %error, "A node could not be checked.");
+            tokio::time::sleep(config.interval).await;
+            continue;
+        }
         let label = if result.is_ok() { HealthResult::Ok } else { HealthResult::Failed };
         node.metrics().checked(port, label);
         if let Err(error) = &result {
@@ -93,7 +101,6 @@ async fn check(
     tls: Option<&ClientTls>,
     proxied: bool,
 ) -> Result<(), Failed> {
-    node.resolve().await?;
     let mut stream = TcpStream::connect(node.address(port).await?).await?;
     if port == NodePort::Tcp && proxied {
         // Else such a node would wait for it, and show no banner.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
     io::{BufRead, BufReader, Write},
     net::{IpAddr, Ipv4Addr},
     path::Path,
@@ -15,7 +14,7 @@ use fallgate::shared::{
     file::{Bounds, FileStore},
 };
 
-use crate::support::{dice::Dice, eventually};
+use crate::support::{dice::Dice, disk::Disk, eventually};
 
 const BOUNDS: Bounds = Bounds { max_sessions: 1000, max_pins: 1000 };
 /// Names the file that the process is to write that is killed.
@@ -140,46 +139,10 @@ fn what_was_told_a_moment_before_a_kill_is_there_after_it() {
     assert!(losses[losses.len() / 2] < SOON && losses[losses.len() - 1] < 10 * SOON, "{losses:?}");
 }
 
-/// A small disk of its own, gone when it drops.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    /// None where this system lets us make none, and everybody is told.
-    fn new() -> Option<Disk> {
-        let folder = tempfile::tempdir().unwrap();
-        let made = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .status();
-        if !made.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: `mount -t tmpfs` does not work here (it takes root)");
-            return None;
-        }
-        Some(Disk(folder))
-    }
-
-    fn fill(&self) {
-        let mut file = File::create(self.0.path().join("filler")).unwrap();
-        let piece = [1; 4096];
-        while file.write_all(&piece).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.0.path().join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn what_a_full_disk_could_not_take_is_written_once_there_is_room() {
     let Some(disk) = Disk::new() else { return };
-    let path = disk.0.path().join("state");
+    let path = disk.path().join("state");
     let (store, _) = FileStore::open(&path, BOUNDS).unwrap();
     (0..50).for_each(|key| store.save_session(session(key, 1, "anna")));
     let mut store = Some(store);

@@ -20,7 +20,10 @@ use super::{
     table::{Ended, FlowId, Key, Table},
 };
 use crate::{
-    net::udp::{self, Batch, Buffers, MESSAGES, Message, Poller, Run, Sent, UdpSocket, Unsent, is_icmp},
+    net::{
+        shortage::is_ours,
+        udp::{self, Batch, Buffers, MESSAGES, Message, Poller, Run, Sent, UdpSocket, Unsent, is_icmp},
+    },
     telemetry::{Direction, DropReason, FlowOutcome, Transfer},
 };
 
@@ -203,8 +206,9 @@ impl Worker {
         let (door, buffers) = (self.door.clone(), self.buffers);
         let unreachable = |error: &io::Error| {
             let (listener, node) = (&door.name, place.node.name());
-            tracing::debug!(listener, node, reason = %DropReason::NodeUnreachable, %error, "No socket for a flow.");
-            DropReason::NodeUnreachable
+            let reason = if is_ours(error) { DropReason::OpenFiles } else { DropReason::NodeUnreachable };
+            tracing::debug!(listener, node, %reason, %error, "No socket for a flow.");
+            reason
         };
         let open = || {
             let address = place.node.data_address(place.ip, key.port).ok_or(DropReason::NodeUnreachable)?;

@@ -1,6 +1,9 @@
 //! CONNECT: what the client is told, what passes through a tunnel, how it ends, and how many there may be.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -33,6 +36,24 @@ async fn every_form_of_a_host_leads_to_the_same_place() {
     }
     assert_eq!(egress.dns.lookups("n1.test"), 3, "an address is asked of nobody");
     assert_eq!(egress.dns.lookups("127.0.0.1") + egress.dns.lookups("localhost"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn name_servers_that_fall_silent_cost_a_refusal_and_no_tunnel_and_are_asked_again() {
+    let (answers, origin) = (Arc::new(AtomicBool::new(true)), echo().await);
+    let asked = answers.clone();
+    let dns = Dns::serve(move |_, _| asked.load(Ordering::Relaxed).then(|| vec![here()])).await;
+    let egress = Setup::new(OPEN).dns(dns).start().await;
+    let target = format!("n1.test:{}", origin.address.port());
+    let mut standing = egress.tunnel(&target).await;
+    answers.store(false, Ordering::Relaxed);
+    says(&egress.ask(&connect_to(&target)).await, 502, "dns_failed");
+    echoes(&mut standing).await;
+    answers.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    while egress.ask(&connect_to(&target)).await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is never found again");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The real client through the gateway: what its user gets, and reads.
 
 mod bandwidth;
+mod crash;
 mod egress;
 mod fallback;
 mod hold;

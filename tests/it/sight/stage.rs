@@ -19,6 +19,7 @@ use crate::support::{
 
 /// Caps that uploads of [`UP`] bytes feel, a limit of which two sessions of one user are one too many, and short lives.
 const TOP: &str = "\
+state: {file: state}
 limits: {max_sessions_per_user: 1, session_starts_per_client: off, requests_per_client: off}
 bandwidth: {per_session: {upload: 40Mbit/s}}
 policies: [{name: p, allow: [{hosts: ['127.0.0.1']}], allow_private_addresses: [127.0.0.0/8]}]";

@@ -43,7 +43,8 @@ impl Dns {
         Dns::serve(|_, _| None).await
     }
 
-    async fn serve(addresses: impl Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + Sync + 'static) -> Dns {
+    /// As [`Dns::start`], and where there is nothing at all it does not answer.
+    pub(crate) async fn serve(addresses: impl Fn(&str, usize) -> Option<Vec<IpAddr>> + Send + Sync + 'static) -> Dns {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (address, asked) = (socket.local_addr().unwrap(), Asked::default());
         let counts = asked.clone();

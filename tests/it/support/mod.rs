@@ -3,6 +3,7 @@
 pub(crate) mod ascp;
 pub(crate) mod browser;
 pub(crate) mod dice;
+pub(crate) mod disk;
 pub(crate) mod dns;
 mod eventually;
 pub(crate) mod meter;
