@@ -116,7 +116,7 @@ impl Gateway {
         let mut prepared = listeners.prepare(&generation, offered)?;
         // The process before has the file as long as it serves.
         let (kept, saved) = match &greeted {
-            None => wait(|| Kept::open(&generation.config))?,
+            None => Kept::open(&generation.config)?,
             Some(_) => <_>::default(),
         };
         start.log.iter().for_each(|log| log.count_drops(parts.metrics.log_dropped.clone()));

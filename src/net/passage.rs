@@ -1,7 +1,7 @@
 //! The way from one process of the gateway to the next: messages with open descriptors, over a pair of Unix sockets.
 //!
 //! While one process takes over from the other both wait for each other ([`Passage`]); what comes after is news, which
-//! nobody waits for ([`split`]).
+//! nobody waits for (`split`).
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
