@@ -33,7 +33,7 @@ impl Kept {
     pub(super) fn open(config: &Config) -> Result<(Kept, Saved), StartError> {
         let StateConfig::File(path) = &config.state else { return Ok((Kept::default(), Saved::default())) };
         let failed = |source| StartError::State { path: path.clone(), source };
-        let (store, saved) = FileStore::open(path, bounds(config)).map_err(failed)?;
+        let (store, saved) = super::wait(|| FileStore::open(path, bounds(config))).map_err(failed)?;
         Ok((Kept(ArcSwapOption::from_pointee(store)), saved))
     }
 

@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     admin,
-    config::{Config, ConfigError, StateConfig},
+    config::{Config, ConfigError},
     fallback,
     net::{activation::Inherited, notify::Notifier},
     telemetry::{AccessLog, logging::LogHandle},
@@ -119,9 +119,9 @@ impl Gateway {
         let offered = greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered);
         let mut prepared = listeners.prepare(&generation, offered)?;
         // The process before has the file as long as it serves.
-        let (kept, saved) = match (&greeted, &generation.config.state) {
-            (None, StateConfig::File(_)) => wait(|| Kept::open(&generation.config))?,
-            _ => <_>::default(),
+        let (kept, saved) = match &greeted {
+            None => Kept::open(&generation.config)?,
+            Some(_) => <_>::default(),
         };
         start.log.iter().for_each(|log| log.count_drops(parts.metrics.log_dropped.clone()));
         let told = (start.log, start.notifier);

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::support::{
     TOKEN, Wire, eventually, loopback,
     programs::is_here,
+    secrets,
     supervisor::Supervisor,
     uuid,
     wire::{Reply, end, put, start, start_body},
@@ -114,6 +115,11 @@ impl Stage {
         all[0]
     }
 
+    /// The log, once this is in it.
+    async fn told(&self, what: &str) -> String {
+        eventually(what, || Some(self.manager.log()).filter(|log| log.contains(what))).await
+    }
+
     pub(crate) async fn records(&self, count: usize) -> Vec<Value> {
         let path = self.manager.dir().join("access.log");
         eventually("the records", || {
@@ -184,7 +190,7 @@ async fn a_session_whose_client_kept_its_connection_is_over_and_the_next_one_mee
     let mut wire = Wire::plain(stage.plain).await;
     let (again, _) = stage.begin(&mut wire).await;
     assert_eq!(stage.node_of(&again), 1);
-    assert!(stage.manager.log().contains("alive=0 lost=1"), "{}", stage.manager.log());
+    stage.told("alive=0 lost=1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +219,7 @@ async fn a_file_that_is_damaged_is_moved_aside_and_told_once() {
     stage.session().await;
     stage.until_saved(1).await;
     assert!(stage.manager.dir().join("state.corrupt").exists());
-    let log = stage.manager.log();
+    let log = stage.told("state.corrupt").await;
     assert_eq!(log.lines().filter(|line| line.contains("state.corrupt")).count(), 1, "{log}");
 }
 
@@ -226,6 +232,7 @@ async fn a_file_that_another_process_has_is_no_file_to_start_with() {
     std::fs::write(&path, config.replace(&stage.plain.to_string(), "127.0.0.1:0")).unwrap();
     let mut second = Command::new(env!("CARGO_BIN_EXE_fallgate"));
     let said = second.args(["run", "--config"]).arg(&path).stdin(Stdio::null()).output().unwrap();
+    secrets::none_in("a log", &said.stderr);
     let told = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(1), "{told}");
     let state = stage.manager.dir().join("state");
@@ -285,7 +292,7 @@ async fn as_many_sockets_take_data_as_the_manager_holds_and_what_no_listener_has
         (names.filter(|name| name.trim_end() == "data-data").count() == 3).then_some(())
     })
     .await;
-    let log = stage.manager.log();
+    let log = stage.told("Listening.").await;
     let closed: Vec<_> = log.lines().filter(|line| line.contains("is closed")).collect();
     assert!(closed.len() == 1 && closed[0].contains(&stray.to_string()), "{log}");
 }

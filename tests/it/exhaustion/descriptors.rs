@@ -88,12 +88,12 @@ async fn without_descriptors_sessions_go_on_newcomers_wait_and_no_node_is_blamed
     assert_eq!(Wire::plain(host).await.ask(&end(host, &late, "DONE")).await.status, 200);
     readiness(admin, (200, "ok\n")).await;
     session(host).await;
-    assert!(process.log().contains(&format!("limit={FILES} needed=")), "{}", process.log());
     let log = crate::support::eventually("the end is told", || {
         let log = process.log();
         log.contains("Connections are accepted again.").then_some(log)
     })
     .await;
+    assert!(log.contains(&format!("limit={FILES} needed=")), "{log}");
     assert_eq!(log.matches("Connections cannot be accepted").count(), 1, "{log}");
     download.abort();
 }

@@ -9,7 +9,7 @@ use std::{
 use fallgate::node::NodeOptions;
 
 use super::{config, count, node, readiness, session};
-use crate::support::{Metrics, Wire, disk::Disk, eventually, process::Process, uuid, wire::end};
+use crate::support::{Metrics, Wire, disk::Disk, eventually, process::Process, secrets, uuid, wire::end};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_costs_records_and_no_session_and_is_told_until_there_is_room() {
@@ -132,6 +132,7 @@ async fn a_log_that_is_read_again_says_how_much_is_missing() {
         while !text.contains("The log could not keep up; lines were dropped. lines=") {
             assert!(log.read_line(&mut text).unwrap() > 0, "it is never told");
         }
+        secrets::none_in("a log", text.as_bytes());
         log
     });
     eventually("how much is missing", || read.is_finished().then_some(())).await;

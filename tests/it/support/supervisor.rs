@@ -20,7 +20,7 @@ use std::{
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::{Domain, Socket, Type};
 
-use super::{eventually, loopback};
+use super::{eventually, loopback, secrets};
 
 /// Takes descriptors from its standard input, places them, and becomes the program.
 const STARTER: &str = r#"
@@ -55,6 +55,12 @@ pub(crate) struct Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.kill();
+        // Not the file of sessions, which is for its owner alone because it tells them.
+        for name in ["log", "log.out", "access.log"].map(|name| self.dir.path().join(name)) {
+            if !std::thread::panicking() {
+                secrets::none_in("a log", std::fs::read(name).unwrap_or_default());
+            }
+        }
     }
 }
 
