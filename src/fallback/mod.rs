@@ -47,7 +47,7 @@ use crate::{
 pub use entry::Entry;
 pub use grammar::SessionId;
 pub use session::Session;
-pub use sessions::{Fetch, Given, News, Sessions, Watch, sweep_forever};
+pub use sessions::{Elsewhere, Given, News, Sessions, Watch, sweep_forever};
 
 /// What a fallback listener of one config generation does with a connection.
 #[derive(Debug)]

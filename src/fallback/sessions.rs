@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use siphasher::sip::SipHasher24;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::elsewhere::{Fetch, Given, News, Watch};
+pub use self::elsewhere::{Elsewhere, Given, News, Watch};
 
 use super::{
     grammar::SessionId,
@@ -39,7 +39,7 @@ pub struct Sessions {
     access_log: AccessLog,
     shown: Live,
     bodies: Arc<Semaphore>,
-    fetch: ArcSwapOption<elsewhere::Fetch>,
+    elsewhere: ArcSwapOption<Box<dyn Elsewhere>>,
     watch: ArcSwapOption<elsewhere::Watch>,
 }
 
@@ -66,7 +66,7 @@ impl Sessions {
             access_log,
             shown,
             bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
-            fetch: ArcSwapOption::empty(),
+            elsewhere: ArcSwapOption::empty(),
             watch: ArcSwapOption::empty(),
         }
     }
@@ -75,8 +75,10 @@ impl Sessions {
     pub fn begin(&self, opening: Opening) -> Result<Arc<Session>, Reason> {
         let id = opening.id;
         let label = self.label(id);
+        // Asked first: what comes here from there meanwhile is in the table.
+        let is_elsewhere = self.is_elsewhere(id);
         let mut table = self.lock();
-        if table.live.contains_key(&id) {
+        if is_elsewhere || table.live.contains_key(&id) {
             return Err(Reason::SessionLive);
         }
         table.cancelled.retain(|cancelled| *cancelled != id);

@@ -19,8 +19,15 @@ use crate::{
     upstream::{Lease, Upstream},
 };
 
-/// Asks for a session elsewhere: once that is over it is here, or nowhere.
-pub type Fetch = Box<dyn Fn(SessionId) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// The other processes, where there are any.
+pub trait Elsewhere: Send + Sync {
+    /// Whether one of them carries this session.
+    fn has(&self, key: Key) -> bool;
+
+    /// Asks for a session there: once that is over it is here, or nowhere.
+    fn fetch(&self, key: Key) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
 /// Hears what becomes of sessions.
 pub type Watch = Box<dyn Fn(News<'_>) + Send + Sync>;
 
@@ -48,8 +55,12 @@ pub enum Given {
 
 impl Sessions {
     /// Has sessions that are not known here asked for elsewhere from now on, or no more.
-    pub fn ask_elsewhere(&self, fetch: Option<Fetch>) {
-        self.fetch.store(fetch.map(Arc::new));
+    pub fn ask_elsewhere(&self, elsewhere: Option<Box<dyn Elsewhere>>) {
+        self.elsewhere.store(elsewhere.map(Arc::new));
+    }
+
+    pub(super) fn is_elsewhere(&self, id: SessionId) -> bool {
+        self.elsewhere.load().as_ref().is_some_and(|elsewhere| elsewhere.has(Key(id.to_bytes())))
     }
 
     /// Has somebody hear from now on what becomes of sessions.
@@ -78,8 +89,8 @@ impl Sessions {
     /// Has a session brought here from another process. Where there is none any more to ask for it, it may have come by
     /// itself meanwhile.
     async fn fetch(&self, id: SessionId) {
-        if let Some(fetch) = self.fetch.load_full().filter(|_| !self.was_refused(id)) {
-            fetch(id).await;
+        if let Some(elsewhere) = self.elsewhere.load_full().filter(|_| !self.was_refused(id)) {
+            elsewhere.fetch(Key(id.to_bytes())).await;
         }
     }
 

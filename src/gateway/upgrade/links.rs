@@ -1,13 +1,16 @@
 //! The processes that this one talks to: the one before it, and the one that took over.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, Weak},
+};
 
 use arc_swap::ArcSwapOption;
 use tokio::time::timeout;
 
 use super::link::{Held, Link, Message, PATIENCE, Queue, Side, fetch, give, give_idle, lock, read, write};
 use crate::{
-    fallback::{self, SessionId},
+    fallback,
     gateway::running::Run,
     net::passage::Passage,
     shared::{Key, SessionState},
@@ -130,15 +133,16 @@ impl Links {
     /// Has sessions asked for elsewhere as long as there is an elsewhere.
     pub(super) fn listen(&self, run: &Arc<Run>) {
         let alone = self.older.load().is_none() && self.newer.load().is_none();
-        let weak = Arc::downgrade(run);
-        let fetch: fallback::Fetch = Box::new(move |id: SessionId| {
-            let weak = weak.clone();
-            Box::pin(async move {
-                let Some(run) = weak.upgrade() else { return };
-                fetch(&run, Key(id.to_bytes()), None).await;
-            })
-        });
-        run.parts.sessions.ask_elsewhere((!alone).then_some(fetch));
+        let others: Box<dyn fallback::Elsewhere> = Box::new(Others(Arc::downgrade(run)));
+        run.parts.sessions.ask_elsewhere((!alone).then_some(others));
+    }
+
+    /// Whether another process carries this session.
+    fn have(&self, key: Key) -> bool {
+        let has = |link: &ArcSwapOption<Link>| {
+            link.load().as_ref().is_some_and(|link| lock(&link.held).sessions.contains_key(&key))
+        };
+        has(&self.older) || has(&self.newer)
     }
 
     pub(super) fn at(&self, side: Side) -> &ArcSwapOption<Link> {
@@ -146,5 +150,23 @@ impl Links {
             Side::Older => &self.older,
             Side::Newer => &self.newer,
         }
+    }
+}
+
+/// The processes that this one talks to, as its doors know them.
+struct Others(Weak<Run>);
+
+impl fallback::Elsewhere for Others {
+    fn has(&self, key: Key) -> bool {
+        self.0.upgrade().is_some_and(|run| run.links.have(key))
+    }
+
+    fn fetch(&self, key: Key) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let run = self.0.clone();
+        Box::pin(async move {
+            if let Some(run) = run.upgrade() {
+                fetch(&run, key, None).await;
+            }
+        })
     }
 }

@@ -59,7 +59,8 @@ pub(super) enum Answer {
 }
 
 /// What there is in the old process; with the sockets of its flows in this order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct State {
     pub(super) sessions: Vec<SessionState>,
     pub(super) refused: Vec<Key>,
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
     use crate::gateway::upgrade::link::Message;
 
-    const STATE: &str = r#"{"sessions":[{"key":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"listener":"plain","upstream":"u","node":"n1","client":"127.0.0.1","direction":"upload","user":null,"sources":1,"began":1,"open":true,"node_keeps":false,"client_keeps":false,"bytes_uploaded":1,"bytes_downloaded":0,"files":1,"files_failed":0,"requests":2,"lengths_differ":0,"announced":null,"waited":0}],"refused":[],"cancelled":[],"pins":[{"upstream":"u","hash":7,"node":"n1","set":1}],"clients":[{"upstream":"u","client":"::1","place":{"node":"n1","ip":"127.0.0.1"},"controls":[{"number":1,"place":{"node":"n1","ip":"127.0.0.1"}}],"left":null,"moved":5}],"flows":{"data":[[{"client":"127.0.0.1:5","port":0,"local":null,"node":"n1","age":5,"idle":5,"uploaded":1,"downloaded":1}],[]]}}"#;
+    const STATE: &str = r#"{"sessions":[{"key":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"listener":"plain","upstream":"u","node":"n1","client":"127.0.0.1","direction":"upload","user":null,"sources":1,"began":1,"open":true,"node_keeps":false,"client_keeps":false,"bytes_uploaded":1,"bytes_downloaded":0,"files":1,"files_failed":0,"requests":2,"lengths_differ":0,"announced":null,"waited":0}],"refused":[],"cancelled":[],"nodes":[{"upstream":"u","node":"n1","drained":true,"ports":[["http",false],["tcp",true]]}],"pins":[{"upstream":"u","hash":7,"node":"n1","set":1}],"clients":[{"upstream":"u","client":"::1","place":{"node":"n1","ip":"127.0.0.1"},"controls":[{"number":1,"place":{"node":"n1","ip":"127.0.0.1"}}],"left":null,"moved":5}],"flows":{"data":[[{"client":"127.0.0.1:5","port":0,"local":null,"node":"n1","age":5,"idle":5,"uploaded":1,"downloaded":1}],[]]}}"#;
     const HELLO: &str = r#"{"version":1,"listeners":[{"name":"plain","protocol":"http","address":"127.0.0.1:0","threads":1,"sockets":1}],"admin":"127.0.0.1:9","label_key":[1,2]}"#;
 
     /// What comes of these bytes, whatever they were meant to be.

@@ -118,6 +118,8 @@ async fn a_session_on_one_connection_stays_in_the_old_process_counts_in_the_new_
     let mut wire = Wire::plain(place.host).await;
     assert_eq!(wire.ask(&client.start()).await.status, 200);
     let (old, new) = (place.gateway.first(), place.gateway.upgrade().await);
+    let again = Wire::plain(place.host).await.ask(&client.start()).await;
+    assert_eq!((again.status, again.word()), (403, "session_live"), "its id is taken in the new one as well");
     for body in [b"x".as_slice(), b"yy"] {
         assert_eq!(wire.ask(&put(place.host, &client.id, "a", body)).await.status, 201);
         place.gateway.until("node_sessions", &[], 1.0).await;
