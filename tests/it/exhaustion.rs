@@ -22,10 +22,11 @@ async fn node(options: NodeOptions) -> (Node, tempfile::TempDir) {
 }
 
 /// One listener and one node at this place, with lines of top-level keys; `health_check` in flow form.
+/// Requests do not wait for a node: what comes of the first try is seen at once.
 fn config(node: (&str, u16), health_check: &str, top: &str) -> String {
     let (host, port) = node;
     format!(
-        "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\nupstreams: [{{name: u, health_check: {{{health_check}}}, nodes: [{{name: n1, host: {host}, ports: {{http: {port}}}}}]}}]\nadmin: {{address: '127.0.0.1:0'}}\n{top}\n"
+        "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\nupstreams: [{{name: u, node_grace: 0s, health_check: {{{health_check}}}, nodes: [{{name: n1, host: {host}, ports: {{http: {port}}}}}]}}]\nadmin: {{address: '127.0.0.1:0'}}\n{top}\n"
     )
 }
 
