@@ -1,6 +1,9 @@
 //! `fallgate run`: start, obey signals, drain.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +42,7 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
+    let read = SystemTime::now();
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -75,14 +79,14 @@ pub(super) fn run(path: &Path) -> u8 {
             return FAILED;
         }
     };
-    let status = runtime.block_on(serve(path, config, log.clone(), (predecessor, inherited)));
+    let status = runtime.block_on(serve(path, (config, read), log.clone(), (predecessor, inherited)));
     log.flush(LAST_WORDS);
     status
 }
 
 async fn serve(
     path: &Path,
-    config: Config,
+    (config, read): (Config, SystemTime),
     log: LogHandle,
     (predecessor, inherited): (Option<Predecessor>, Inherited),
 ) -> u8 {
@@ -99,7 +103,7 @@ async fn serve(
         tracing::warn!(%error, "The service manager cannot be told how it goes.");
         Notifier::default()
     });
-    let start = Start { file, log: Some(log), program: program(), predecessor, inherited, notifier };
+    let start = Start { read: Some(read), file, log: Some(log), program: program(), predecessor, inherited, notifier };
     let gateway = match Gateway::start_with(config, start).await {
         Ok(gateway) => gateway,
         Err(error) => {
@@ -120,10 +124,10 @@ async fn serve(
     let (mut told, succeeded) = loop {
         tokio::select! {
             _ = signals.reload.recv() => reload(&gateway).await,
-            _ = signals.reopen.recv() => gateway.access_log().reopen(),
+            _ = signals.reopen.recv() => gateway.reopen_logs(),
             _ = signals.upgrade.recv() => upgrade(),
-            () = signals.stop.recv() => break (1, false),
-            () = gateway.asked_to_stop() => break (0, false),
+            () = signals.stop.recv() => break (1, gateway.stop_with_successor().await),
+            () = gateway.asked_to_stop() => break (0, gateway.stop_with_successor().await),
             () = gateway.succeeded() => break (0, true),
         }
     };

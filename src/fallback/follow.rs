@@ -49,6 +49,10 @@ pub(super) async fn follow(
         session.quiet(TURN).await;
         clock.run();
     }
+    // What is asked of another process counts like any other request outside of a session.
+    if door.sessions.is_to_be_asked_for(call.session) && !door.entry.may_ask(&door.own, forwarded.client.into()) {
+        return Err(Reason::RequestRate);
+    }
     let Some(held) = door.sessions.hold_anywhere(call.session).await else {
         return unknown(door, call, head, forwarded);
     };

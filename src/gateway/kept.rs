@@ -37,6 +37,11 @@ impl Kept {
         Ok((Kept(ArcSwapOption::from_pointee(store)), saved))
     }
 
+    /// Whether this process has a file.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load().is_some()
+    }
+
     /// Something has become of a session.
     pub(super) fn hear(&self, news: &News<'_>) {
         match news {
@@ -68,7 +73,7 @@ impl Kept {
         }
     }
 
-    /// Why not all that changes is kept, if it is not; and how often it could not be.
+    /// Whether all that changes is kept, and how often it could not be; none where no file was opened.
     pub(super) fn state(&self) -> Option<(bool, u64)> {
         self.0.load().as_ref().map(|store| (store.is_well(), store.failures()))
     }
@@ -112,12 +117,16 @@ impl Run {
         let (lost, alive): (Vec<_>, Vec<_>) = saved.sessions.iter().partition(|session| session.client_keeps);
         for session in &saved.sessions {
             // Until it ends well.
-            generation.upstreams.get(&session.upstream).into_iter().for_each(|upstream| upstream.was_cut_off(session));
+            generation
+                .upstreams
+                .get(&session.upstream)
+                .into_iter()
+                .for_each(|upstream| upstream.ended_elsewhere(session, false));
         }
-        alive.iter().for_each(|session| upgrade::bring(self, session, None));
-        lost.iter().for_each(|session| self.kept.ended(session.key));
+        let (alive, homeless): (Vec<_>, Vec<_>) = alive.into_iter().partition(|it| upgrade::bring(self, it, None));
+        lost.iter().chain(&homeless).for_each(|session| self.kept.ended(session.key));
         if !saved.sessions.is_empty() {
-            let (alive, lost) = (alive.len(), lost.len());
+            let (alive, lost) = (alive.len(), lost.len() + homeless.len());
             tracing::warn!(alive, lost, "The process before did not end by itself; its sessions go on where they can.");
         }
     }
@@ -127,15 +136,17 @@ impl Run {
         let StateConfig::File(path) = self.config().state.clone() else { return };
         let run = self.clone();
         tokio::spawn(async move {
-            let (begin, bounds) = (Instant::now(), bounds(&run.config()));
-            loop {
-                let file = path.clone();
+            let (begin, mut is_told) = (Instant::now(), false);
+            // Who comes next takes it by itself.
+            while !run.succeeded.is_cancelled() {
+                let (file, bounds) = (path.clone(), bounds(&run.config()));
                 let opened = tokio::task::spawn_blocking(move || FileStore::open(&file, bounds)).await;
                 match opened {
                     Ok(Ok((store, saved))) => return run.take_file(store, saved),
-                    Ok(Err(error)) if begin.elapsed() >= PATIENCE => {
+                    Ok(Err(error)) if begin.elapsed() >= PATIENCE && !is_told => {
+                        is_told = true;
                         let path = path.display();
-                        return tracing::error!(%error, %path, "The state is not kept: its file cannot be opened.");
+                        tracing::error!(%error, %path, "The state is not kept: its file cannot be opened yet.");
                     }
                     // It is still another's.
                     Ok(Err(_)) => tokio::time::sleep(AGAIN).await,
@@ -149,10 +160,18 @@ impl Run {
     /// Keeps what there is in this file, which the process before has filled until now.
     fn take_file(&self, store: FileStore, saved: Saved) {
         self.kept.0.store(Some(Arc::new(store)));
+        if self.succeeded.is_cancelled() {
+            self.kept.0.store(None);
+            return;
+        }
         // What changes from here on is told as it does; what changed meanwhile is made up for.
         let sessions: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.held()).collect();
         let alive: HashSet<_> = sessions.iter().map(|session| session.key).collect();
         sessions.iter().for_each(|session| self.kept.opened(session));
+        // What has ended since is not brought back by that.
+        let now: Vec<_> = self.parts.sessions.states().into_iter().chain(self.links.held()).collect();
+        let still: HashSet<_> = now.iter().map(|session| session.key).collect();
+        alive.iter().filter(|key| !still.contains(*key)).for_each(|key| self.kept.ended(*key));
         saved.sessions.iter().filter(|old| !alive.contains(&old.key)).for_each(|old| self.kept.ended(old.key));
         let pins = self.generation().upstreams.values().flat_map(|upstream| upstream.pins()).collect::<Vec<_>>();
         let set: HashSet<_> = pins.iter().map(|pin| (pin.upstream.clone(), pin.hash)).collect();

@@ -22,7 +22,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -65,6 +65,8 @@ pub struct Gateway {
 /// How a gateway starts, besides its config.
 #[derive(Debug, Default)]
 pub struct Start {
+    /// When the config began to be read, where it comes from a file.
+    pub read: Option<SystemTime>,
     /// The config's file, which a reload reads anew.
     pub file: Option<PathBuf>,
     /// What the level of the log is set with.
@@ -137,7 +139,7 @@ impl Gateway {
         let brought = brought.map_err(StartError::TakeOver)?;
         run.go_on_with(&saved);
         prepared.commit(&mut listeners, &parts);
-        run.begin(listeners);
+        run.begin(listeners, start.read);
         if let Some(brought) = brought {
             wait(|| brought.taken(&run)).map_err(StartError::TakeOver)?;
             run.inherit_file();
@@ -204,6 +206,12 @@ impl Gateway {
         self.run.succeeded.cancelled().await;
     }
 
+    /// The end is asked for: an upgrade that is under way fails, if it still can. Where another process has taken over
+    /// already it is told to end as well; true then, and this one is to be left.
+    pub async fn stop_with_successor(&self) -> bool {
+        self.run.stop_with_successor().await
+    }
+
     /// Waits until an operator asks for the end.
     pub async fn asked_to_stop(&self) {
         self.run.stop.cancelled().await;
@@ -212,6 +220,12 @@ impl Gateway {
     /// Live sessions now.
     pub fn sessions(&self) -> usize {
         self.run.parts.sessions.count()
+    }
+
+    /// Opens the file of the access log anew, here and in the processes that this one has taken over from.
+    pub fn reopen_logs(&self) {
+        self.run.parts.access_log.reopen();
+        self.run.links.reopen();
     }
 
     /// The access log, whose file can be opened anew as long as the process lives.

@@ -105,7 +105,7 @@ impl Run {
     /// What does not go as it should, though sessions are served.
     fn lacks(&self) -> Vec<&'static str> {
         let all = [
-            (self.kept.state().is_some_and(|(is_well, _)| !is_well), "state"),
+            (self.kept_state().is_some_and(|(is_well, _)| !is_well), "state"),
             (!self.parts.access_log.is_well(), "access_log"),
             (!self.last_reload().0, "config"),
         ];

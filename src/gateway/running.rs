@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::SystemTime,
 };
@@ -29,7 +29,7 @@ use super::{
     upgrade::{Links, Program},
 };
 use crate::{
-    config::{Config, Problem},
+    config::{Config, Problem, StateConfig},
     fallback,
     net::notify::Notifier,
     telemetry::{chain, logging::LogHandle},
@@ -43,6 +43,10 @@ pub(super) struct Run {
     pub(super) links: Links,
     /// Cancelled: another process has taken over.
     pub(super) succeeded: CancellationToken,
+    /// The number of that process.
+    successor: AtomicU32,
+    /// Cancelled: the end is asked for, whatever is under way.
+    stopping: CancellationToken,
     pub(super) started: SystemTime,
     /// Cancelled: an operator asks for the end.
     pub(super) stop: CancellationToken,
@@ -81,6 +85,8 @@ impl Run {
             parts,
             links: Links::default(),
             succeeded: CancellationToken::new(),
+            successor: AtomicU32::new(0),
+            stopping: CancellationToken::new(),
             started: now,
             stop: CancellationToken::new(),
             file,
@@ -117,7 +123,13 @@ impl Run {
         };
         self.parts.sessions.watch(Some(Box::new(watch)));
         let me = self.me.clone();
-        self.parts.metrics.read_kept(move || me.upgrade()?.kept.state());
+        self.parts.metrics.read_kept(move || me.upgrade()?.kept_state());
+    }
+
+    /// Whether what changes is kept as the config wants it, and how often that failed; none where it is to be kept nowhere.
+    pub(super) fn kept_state(&self) -> Option<(bool, u64)> {
+        let wanted = matches!(self.config().state, StateConfig::File(_));
+        wanted.then(|| self.kept.state().unwrap_or((false, 0)))
     }
 
     /// The admin door has this socket.
@@ -143,13 +155,14 @@ impl Run {
         self.admin.get().copied()
     }
 
-    /// The listeners are open.
-    pub(super) fn begin(&self, listeners: Listeners) {
+    /// The listeners are open. Its config began to be read at `read`.
+    pub(super) fn begin(&self, listeners: Listeners, read: Option<SystemTime>) {
         self.notifier.ready();
         self.bound.store(Arc::new(listeners.addresses()));
         *self.listeners() = listeners;
         self.parts.metrics.config_generation.set(1);
-        self.note_reload(true);
+        // A file that has changed since the config was read is another one.
+        self.note_reload(true, read.unwrap_or(self.started));
     }
 
     /// Where each listener listens, by name; of a range of ports the first.
@@ -182,9 +195,7 @@ impl Run {
 
     /// Applies what the file holds now, and logs what came of it.
     pub(super) async fn reload_file(&self) -> Result<Vec<String>, ReloadError> {
-        self.notifier.reloading();
         let result = self.try_reload_file().await;
-        self.notifier.ready();
         match &result {
             Ok(kept) if kept.is_empty() => tracing::info!("The new config is applied."),
             Ok(kept) => tracing::warn!(
@@ -200,26 +211,32 @@ impl Run {
         let file = self.file.clone().ok_or(ReloadError::NoFile)?;
         // One after the other, or what was read first might be applied last.
         let _one = self.changing.lock().await;
+        // Another process may be the one that a service manager hears by now.
+        if self.is_draining() {
+            return Err(StartError::Draining.into());
+        }
+        self.notifier.reloading();
+        let begun = SystemTime::now();
         // A file may lie on a disk that is far away.
         let read = tokio::task::spawn_blocking(move || Config::load(&file)).await;
         // Only a runtime that ends leaves it undone.
-        let config = read.map_err(|_| ReloadError::Ending)?.inspect_err(|_| self.note_reload(false))?;
-        Ok(self.apply(config)?)
+        let result = read.map_err(|_| ReloadError::Ending).and_then(|read| Ok(self.try_apply(read?)?));
+        self.note_reload(result.is_ok(), begun);
+        self.notifier.ready();
+        result
     }
 
     pub(super) async fn reload(&self, config: Config) -> Result<Vec<String>, StartError> {
         let _one = self.changing.lock().await;
-        self.apply(config)
-    }
-
-    fn apply(&self, config: Config) -> Result<Vec<String>, StartError> {
+        let begun = SystemTime::now();
         let result = self.try_apply(config);
-        self.note_reload(result.is_ok());
+        self.note_reload(result.is_ok(), begun);
         result
     }
 
-    fn note_reload(&self, success: bool) {
-        let (metrics, now) = (&self.parts.metrics, SystemTime::now());
+    /// Notes what came of a config that was read at `now`, or later.
+    fn note_reload(&self, success: bool, now: SystemTime) {
+        let metrics = &self.parts.metrics;
         metrics.config_last_reload_success.set(i64::from(success));
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         metrics.config_last_reload_timestamp.set(since.as_secs_f64());

@@ -55,6 +55,12 @@ impl Passage {
         self.0.try_clone().map(Passage)
     }
 
+    /// Ends what the other end and this one wait for.
+    pub fn close(&self) {
+        // Who is gone already waits for nothing.
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Says how long one step of the other end may take; then it fails as timed out.
     pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
         self.0.set_read_timeout(Some(patience))?;

@@ -111,14 +111,14 @@ impl Upstream {
         }));
     }
 
-    /// The partial files of a session may be on its node: it was cut off from here.
-    pub fn was_cut_off(&self, session: &SessionState) {
+    /// A session has ended in another process: where its partial files are is remembered, or forgotten if all is well.
+    pub fn ended_elsewhere(&self, session: &SessionState, well: bool) {
         if let Some(node) = self.nodes.iter().find(|node| node.name() == session.node) {
             let (port, id) = (self.fallback_port(), Some(session.key.0));
             self.session_ended(
                 Wish { port, session: id, client: session.client, user: session.user.as_deref() },
                 node,
-                false,
+                well,
             );
         }
     }

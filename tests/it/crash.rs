@@ -242,19 +242,21 @@ async fn a_file_that_another_process_has_is_no_file_to_start_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_drained_is_not_in_the_file_after_a_clean_end() {
+async fn a_session_between_two_requests_at_the_deadline_of_a_drain_goes_on_after_the_restart() {
     let Some(mut stage) = Stage::new().await else { return };
     let config = stage.config("", &format!("{KEPT}\ntimeouts: {{drain: 300ms}}"));
     stage.run(&config).await;
-    let id = stage.session().await;
-    stage.until_saved(1).await;
+    let (id, done) = (stage.session().await, stage.session().await);
+    stage.until_saved(2).await;
+    assert_eq!((stage.put(&id, "a").await.status, stage.end(&done).await.status), (201, 200));
     stage.manager.signal("TERM");
     stage.manager.hears("STOPPING=1").await;
     assert!(stage.manager.ended().await);
-    assert_eq!(stage.saved(), []);
-    assert_eq!(stage.records(1).await[0]["outcome"], "drained");
+    assert_eq!(stage.saved().len(), 1, "what was over is not in the file");
     stage.run(&config).await;
-    assert_eq!(stage.put(&id, "b").await.word(), "unknown_session");
+    assert_eq!((stage.put(&id, "b").await.status, stage.end(&id).await.status), (201, 200));
+    let records = stage.records(2).await;
+    assert_eq!((records.len(), &records[1]["files"], &records[1]["outcome"]), (2, &3.into(), &"done".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,12 @@ impl Sessions {
         self.elsewhere.store(elsewhere.map(Arc::new));
     }
 
+    /// Whether nothing is known of this id, here or of what other processes have, and there is a process to be asked.
+    pub(in crate::fallback) fn is_to_be_asked_for(&self, id: SessionId) -> bool {
+        let unknown = |elsewhere: &Arc<Box<dyn Elsewhere>>| !elsewhere.has(Key(id.to_bytes()));
+        self.elsewhere.load().as_ref().is_some_and(unknown) && self.find(id).is_none()
+    }
+
     pub(super) fn is_elsewhere(&self, id: SessionId) -> bool {
         self.elsewhere.load().as_ref().is_some_and(|elsewhere| elsewhere.has(Key(id.to_bytes())))
     }

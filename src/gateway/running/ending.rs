@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Run;
 use crate::{
     gateway::upgrade::{self, UpgradeError},
+    net::process,
     telemetry::{Kind, chain},
 };
 
@@ -46,8 +48,23 @@ impl Run {
             () = over => {}
             () = self.tell_progress(deadline) => {}
         }
-        self.links.finish_newer(self).await;
+        self.end_sessions().await;
+    }
+
+    /// Ends what is left: what needs nothing of this process goes on in another one, or in the next one.
+    async fn end_sessions(&self) {
+        self.links.give_all(self);
+        if self.kept.is_open() {
+            self.parts.sessions.give_idle(
+                |_| true,
+                |sessions| {
+                    sessions.iter().for_each(|session| self.kept.opened(session));
+                    true
+                },
+            );
+        }
         self.parts.sessions.finish_all();
+        self.links.finish_newer(self).await;
     }
 
     /// Has a process of the installed program take over; its number. What began here is then carried to its end.
@@ -69,8 +86,16 @@ impl Run {
         }
         let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
         let (mut child, mut passage) = program.start()?;
-        let run = self.clone();
-        let given = tokio::task::spawn_blocking(move || upgrade::give(&run, &mut passage).map(|()| passage)).await;
+        let (run, way) = (self.clone(), passage.share()?);
+        let mut giving = pin!(tokio::task::spawn_blocking(move || upgrade::give(&run, &mut passage).map(|()| passage)));
+        let given = tokio::select! {
+            given = &mut giving => given,
+            () = self.stopping.cancelled() => {
+                // Who waits for the other process hears that it is gone.
+                way.close();
+                giving.await
+            }
+        };
         let passage = match given.unwrap_or_else(|error| Err(UpgradeError::Lost(io::Error::other(error)))) {
             Ok(passage) => passage,
             Err(error) => {
@@ -81,11 +106,28 @@ impl Run {
         };
         self.draining.store(true, Ordering::Relaxed);
         self.links.connect_newer(self, passage)?;
-        self.succeeded.cancel();
         let process = child.id().unwrap_or_default();
+        self.successor.store(process, Ordering::Relaxed);
         self.notifier.main_pid(process);
+        self.succeeded.cancel();
         tokio::spawn(async move { child.wait().await });
+        // The other process waits for the file, but nobody waits for that.
+        let run = self.clone();
+        drop(tokio::task::spawn_blocking(move || run.kept.close()));
         Ok(process)
+    }
+
+    /// The end is asked for: an upgrade that is under way fails, if it still can. Where another process has taken over, it
+    /// is told to end instead; true then.
+    pub(in crate::gateway) async fn stop_with_successor(&self) -> bool {
+        self.stopping.cancel();
+        // Nothing is in between once it is free.
+        let _one = self.changing.lock().await;
+        let has_one = self.succeeded.is_cancelled();
+        if has_one && let Err(error) = process::terminate(self.successor.load(Ordering::Relaxed)) {
+            tracing::warn!(%error, "The process that took over could not be told to end.");
+        }
+        has_one
     }
 
     /// Carries what began here to its end, after another process has taken over.
@@ -100,8 +142,7 @@ impl Run {
             () = over => {}
             () = self.tell_progress(deadline) => {}
         }
-        self.links.finish_newer(self).await;
-        self.parts.sessions.finish_all();
+        self.end_sessions().await;
     }
 
     async fn sessions_are_over(&self, deadline: time::Instant, hurry: &CancellationToken) {

@@ -18,6 +18,11 @@ pub(in crate::gateway) struct Places {
 }
 
 impl Places {
+    /// What was on them has ended in another process.
+    pub(super) fn ended(self, state: &SessionState, well: bool) {
+        self.upstream.ended_elsewhere(state, well);
+    }
+
     /// Takes them, whatever the limits say; none where the config does not have the node any more.
     pub(super) fn take(run: &Run, state: &SessionState) -> Option<Places> {
         let upstream = run.generation().upstreams.get(&state.upstream)?.clone();
@@ -29,18 +34,20 @@ impl Places {
     }
 }
 
-/// Goes on with a session of another process, in the places that are taken for it already, or in new ones.
-pub(in crate::gateway) fn bring(run: &Run, state: &SessionState, places: Option<Places>) {
+/// Goes on with a session of another process, in the places that are taken for it already, or in new ones. False where
+/// the config does not have its node.
+pub(in crate::gateway) fn bring(run: &Run, state: &SessionState, places: Option<Places>) -> bool {
     let Some(Places { upstream, lease, permit }) = places.or_else(|| Places::take(run, state)) else {
         tracing::warn!(
             upstream = state.upstream,
             node = state.node,
             "A session cannot go on: its node is not configured."
         );
-        return;
+        return false;
     };
     let metrics = run.parts.metrics.listener(&state.listener);
     if run.parts.sessions.bring(state, upstream, metrics, lease, permit) {
         run.kept.opened(state);
     }
+    true
 }

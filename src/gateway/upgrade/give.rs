@@ -42,8 +42,6 @@ pub(in crate::gateway) fn give(run: &Arc<Run>, passage: &mut Passage) -> Result<
     let through = listeners.retiring();
     run.links.newer_serves(wanted.iter().filter(|name| !through.contains(*name)).cloned());
     listeners.hand_over(&wanted, &run.parts);
-    // The other process waits for it.
-    run.kept.close();
     Ok(())
 }
 

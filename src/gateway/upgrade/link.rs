@@ -52,6 +52,8 @@ pub(super) enum Message {
     Want(u64, Key),
     /// What there is of it.
     Give(u64, Given),
+    /// Log files were moved away: new ones are to be opened.
+    Reopen,
     /// Data of these clients moved lately: upstream and address.
     Data(Vec<(String, std::net::IpAddr)>),
 }
@@ -212,7 +214,7 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
         }
         Message::Moved(sessions) => {
             for state in sessions {
-                bring(run, &state, link.places_of(state.key));
+                let _ = bring(run, &state, link.places_of(state.key));
             }
         }
         Message::Opened(state) => {
@@ -221,7 +223,11 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
             run.links.pass_on(side, Message::Opened(state));
         }
         Message::Ended(key, outcome) => {
-            drop(link.places_of(key));
+            let ended = lock(&link.held).sessions.remove(&key);
+            if let Some((state, places)) = ended {
+                // Where its partial files are matters to whoever picks a node next.
+                places.ended(&state, outcome == Outcome::Done);
+            }
             run.kept.ended(key);
             // Who is told of the ends here has heard of it then.
             if !run.parts.sessions.ended_elsewhere(key, outcome) {
@@ -256,7 +262,9 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
             // A session is brought before anything else is heard, and whether somebody still waits for it or not: with the
             // end of the other process what is known of it here would go on instead.
             match (&given, &asked) {
-                (Given::Session(state), _) => bring(run, state, link.places_of(state.key)),
+                (Given::Session(state), _) => {
+                    bring(run, state, link.places_of(state.key));
+                }
                 (Given::Refused, Some((key, _))) => run.parts.sessions.bring_refused(&[*key], &[]),
                 (Given::Cancelled, Some((key, _))) => run.parts.sessions.bring_refused(&[], &[*key]),
                 _ => {}
@@ -264,6 +272,10 @@ fn hear(run: &Arc<Run>, link: &Arc<Link>, side: Side, message: Message) {
             if let Some((_, tell)) = asked {
                 let _ = tell.send(given != Given::Unknown);
             }
+        }
+        Message::Reopen => {
+            run.parts.access_log.reopen();
+            run.links.pass_on(side, Message::Reopen);
         }
         Message::Data(clients) => {
             let (generation, now) = (run.generation(), Instant::now());

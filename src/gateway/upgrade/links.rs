@@ -94,6 +94,15 @@ impl Links {
         }
     }
 
+    /// Log files were moved away: all processes open new ones.
+    pub(in crate::gateway) fn reopen(&self) {
+        for link in [&self.older, &self.newer] {
+            if let Some(link) = &*link.load() {
+                link.tell(Message::Reopen);
+            }
+        }
+    }
+
     /// What one process says is said to the other one as well.
     pub(super) fn pass_on(&self, from: Side, message: Message) {
         let other = match from {
@@ -118,10 +127,16 @@ impl Links {
         }
     }
 
-    /// Gives everything that is left to the process that took over, and waits until it has it.
+    /// Gives everything that nothing holds here to the process that took over, if there is one.
+    pub(in crate::gateway) fn give_all(&self, run: &Run) {
+        if let Some(link) = self.newer.load_full() {
+            give(run, &link, |_| true);
+        }
+    }
+
+    /// Ends the talk with the process that took over, and waits until it has heard everything.
     pub(in crate::gateway) async fn finish_newer(&self, run: &Run) {
         let Some(link) = self.newer.load_full() else { return };
-        give(run, &link, |_| true);
         self.newer.store(None);
         run.parts.sessions.ask_elsewhere(None);
         run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));

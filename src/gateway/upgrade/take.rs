@@ -10,12 +10,14 @@ use super::{
 };
 use crate::{
     gateway::{
+        generation::Generation,
         listeners::Prepared,
         running::Run,
         socket::{OfListener, Offered, OpenSockets},
     },
     net::{passage::Passage, udp::UdpSocket},
     relay::Handed,
+    upstream::Upstream,
 };
 
 /// Until then the old process has said what it has.
@@ -74,6 +76,17 @@ impl Predecessor {
     }
 }
 
+/// A session or flow whose node this config does not have: it could not go on here.
+fn homeless(state: &State, generation: &Generation) -> Option<String> {
+    let has = |upstream: &Upstream, node: &str| upstream.nodes().iter().any(|known| known.name() == node);
+    let is_here = |upstream: &str, node: &str| generation.upstreams.get(upstream).is_some_and(|it| has(it, node));
+    let session = state.sessions.iter().find(|session| !is_here(&session.upstream, &session.node));
+    let mut flows = state.flows.values().flatten().flatten();
+    let flow = flows.find(|flow| !generation.upstreams.values().any(|upstream| has(upstream, &flow.node)));
+    let told = |what: &str, node: &str| format!("a {what} is on node {node}, which the config does not have there");
+    session.map(|it| told("session", &it.node)).or_else(|| flow.map(|it| told("flow", &it.node)))
+}
+
 fn sockets_of(
     config: &crate::config::ListenerConfig,
     threads: usize,
@@ -101,6 +114,9 @@ impl Greeted {
         let (state, files): (State, _) = words::receive(&mut self.passage)?;
         let mut held = Held::default();
         let generation = run.generation();
+        if let Some(why) = homeless(&state, &generation) {
+            return Err(io::Error::other(why));
+        }
         for node in &state.nodes {
             generation.upstreams.get(&node.upstream).into_iter().for_each(|upstream| upstream.bring_node(node));
         }

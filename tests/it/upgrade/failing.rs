@@ -32,7 +32,7 @@ async fn failed(gateway: &Process, times: usize) {
 fn program(dir: &Path) -> Command {
     let path = dir.join("program");
     let script = format!(
-        "#!/bin/bash\ncase \"$(cat '{0}/mode' 2>/dev/null)\" in\nleaves) exit 1 ;;\ndies) sleep 0.3; kill -9 $$ ;;\nhalf) FALLGATE_HALF_NEWCOMER=1 exec '{1}' --exact upgrade::failing::a_newcomer_is_ready_and_goes ;;\nesac\nexec -a \"$0\" '{2}' \"$@\"\n",
+        "#!/bin/bash\ncase \"$(cat '{0}/mode' 2>/dev/null)\" in\nleaves) exit 1 ;;\ndies) sleep 0.3; kill -9 $$ ;;\nwaits) while :; do sleep 0.1; done ;;\nhalf) FALLGATE_HALF_NEWCOMER=1 exec '{1}' --exact upgrade::failing::a_newcomer_is_ready_and_goes ;;\nesac\nexec -a \"$0\" '{2}' \"$@\"\n",
         dir.display(),
         std::env::current_exe().unwrap().display(),
         env!("CARGO_BIN_EXE_fallgate")
@@ -139,6 +139,38 @@ async fn a_bad_config_changes_nothing_and_all_its_problems_are_told_by_both_proc
     assert_eq!(place.client.end().await, 200);
     drop(place.control.0);
     place.gateway.only(&[new]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_without_the_node_that_a_session_is_on_is_not_taken_over_to_until_that_is_over() {
+    let place = Sound::start().await;
+    place.gateway.write(&Sound::config(&place.node, &place.peer).replace("name: n1", "name: other"));
+    place.gateway.signal("USR2");
+    failed(&place.gateway, 1).await;
+    assert!(place.gateway.log().contains("a session is on node n1"), "{}", place.gateway.log());
+    place.is_sound().await;
+    assert_eq!(place.client.end().await, 200);
+    let new = place.gateway.upgrade().await;
+    let other = Client::begin(place.client.host).await;
+    assert_eq!((other.put("b", b"x").await, other.end().await), (201, 200));
+    drop(place.control.0);
+    place.gateway.only(&[new]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_an_upgrade_that_is_under_way_and_drains() {
+    let place = Sound::start().await;
+    place.mode("waits");
+    place.gateway.signal("USR2");
+    eventually("a new process", || (place.gateway.alive().len() == 2).then_some(())).await;
+    place.gateway.signal("TERM");
+    failed(&place.gateway, 1).await;
+    place.gateway.only(&[place.gateway.first()]).await;
+    let late = Client { host: place.client.host, id: crate::support::uuid() };
+    assert_eq!(late.ask(&late.start()).await.word(), "draining");
+    assert_eq!((place.client.put("a", b"x").await, place.client.end().await), (201, 200));
+    drop((place.control.0, place.flow));
+    eventually("the end", || place.gateway.log().contains("Stopped.").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
