@@ -1,6 +1,7 @@
 //! A new process takes over from a running one, and nobody who transfers hears of it.
 
 mod chain;
+mod command;
 mod failing;
 mod flows;
 mod limits;
