@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Run;
 use crate::{
-    gateway::upgrade::{self, UpgradeError},
+    gateway::{
+        listeners::Listeners,
+        upgrade::{self, UpgradeError},
+    },
     net::process,
     telemetry::{Kind, chain},
 };
@@ -38,11 +41,19 @@ impl Run {
             std::mem::take(&mut *self.listeners())
         };
         listeners.drain();
-        let deadline = time::Instant::now() + timeouts.drain;
+        self.run_out(listeners, timeouts.drain, &hurry).await;
+    }
+
+    /// Waits until what is open is over, for so long at most or until `hurry`; what is left then is cut.
+    async fn run_out(&self, listeners: Listeners, longest: Duration, hurry: &CancellationToken) {
+        let deadline = time::Instant::now() + longest;
         let over = async {
-            self.sessions_are_over(deadline, &hurry).await;
-            listeners.close(deadline, &hurry, &self.parts.cut).await;
-            self.older_is_over(deadline, &hurry).await;
+            // In another process sessions go on by themselves.
+            if !self.succeeded.is_cancelled() {
+                self.sessions_are_over(deadline, hurry).await;
+            }
+            listeners.close(deadline, hurry, &self.parts.cut).await;
+            self.older_is_over(deadline, hurry).await;
         };
         tokio::select! {
             () = over => {}
@@ -132,17 +143,8 @@ impl Run {
 
     /// Carries what began here to its end, after another process has taken over.
     pub(in crate::gateway) async fn leave(&self, hurry: CancellationToken) {
-        let deadline = time::Instant::now() + self.config().timeouts.drain;
         let listeners = std::mem::take(&mut *self.listeners());
-        let over = async {
-            listeners.close(deadline, &hurry, &self.parts.cut).await;
-            self.older_is_over(deadline, &hurry).await;
-        };
-        tokio::select! {
-            () = over => {}
-            () = self.tell_progress(deadline) => {}
-        }
-        self.end_sessions().await;
+        self.run_out(listeners, self.config().timeouts.drain, &hurry).await;
     }
 
     async fn sessions_are_over(&self, deadline: time::Instant, hurry: &CancellationToken) {
