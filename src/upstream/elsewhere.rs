@@ -113,12 +113,18 @@ impl Upstream {
 
     /// The partial files of a session may be on its node: it was cut off from here.
     pub fn was_cut_off(&self, session: &SessionState) {
+        self.ended_elsewhere(session, false);
+    }
+
+    /// A session ended in another process: where its partial files are is remembered, or forgotten once one of the same
+    /// client and user ended well. One on a node that this config does not have changes nothing.
+    pub fn ended_elsewhere(&self, session: &SessionState, well: bool) {
         if let Some(node) = self.nodes.iter().find(|node| node.name() == session.node) {
             let (port, id) = (self.fallback_port(), Some(session.key.0));
             self.session_ended(
                 Wish { port, session: id, client: session.client, user: session.user.as_deref() },
                 node,
-                false,
+                well,
             );
         }
     }
