@@ -34,7 +34,7 @@ pub struct UpstreamConfig {
     /// How it is found out which nodes can serve; by default a connection every 10s.
     #[serde(default)]
     pub health_check: HealthCheckConfig,
-    /// How long a node takes to come to its full share of new sessions after a check found it up again; default 30s, above zero, `off` for at once. It begins with a tenth.
+    /// How long a node takes to come to its full share of new sessions after a check found it up again; default 30s, above zero, `off` for at once. It begins with a tenth. It counts as `off` under `balance: hash` where a listener leads here with `unknown_session: route`: what follows a start goes by the bare hash, and so must the start.
     #[serde(default = "default_slow_start", with = "leaf::duration_or_off")]
     #[schemars(schema_with = "leaf::duration_or_off::positive")]
     pub slow_start: Option<Duration>,

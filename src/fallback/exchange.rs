@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     pub(super) offer_persistence: Option<bool>,
     /// Whose request it is, and what its node is told of that.
     pub(super) forwarded: Forwarded,
-    /// The start body's part of the memory for all of them, until it has gone on.
+    /// The start body's part of the memory for all of those, until it has gone on.
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// What goes to the client from now on is the final answer.
     answers: AtomicBool,

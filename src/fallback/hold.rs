@@ -34,7 +34,7 @@ pub(super) struct Hold<'a> {
     pub(super) take_in: usize,
     pause: Duration,
     result: NodeWait,
-    /// The body's part of the memory for all of them.
+    /// The body's part of the memory for all that are held.
     room: Option<OwnedSemaphorePermit>,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Hold<'a> {
         }
         // The memory for a start body is had already.
         let is_here = length == 0 || exchange.room.is_some();
-        let room = (!is_here && length <= SMALL).then(|| door.sessions.body(length)).flatten();
+        let room = (!is_here && length <= SMALL).then(|| door.sessions.held_body(length)).flatten();
         let is_whole = is_here || room.is_some();
         if !is_whole || door.slow_node_notice.is_none() {
             until = until.min(begin + UNTOLD);

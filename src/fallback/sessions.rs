@@ -28,7 +28,7 @@ use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 const REMEMBERED: usize = 4096;
 /// The longest time from one look for idle sessions to the next: a reload's `session_idle` holds at the latest by then.
 const LOOK: Duration = Duration::from_secs(5);
-/// Memory for bodies that are read whole before they go on, over all sessions, in KiB.
+/// Memory for the bodies of starts that are read whole, over all sessions, in KiB; as much again for those of held requests.
 const BODIES_KIB: u32 = 64 * 1024;
 
 /// All sessions that are live now.
@@ -39,6 +39,7 @@ pub struct Sessions {
     access_log: AccessLog,
     shown: Live,
     bodies: Arc<Semaphore>,
+    held_bodies: Arc<Semaphore>,
     elsewhere: ArcSwapOption<Box<dyn Elsewhere>>,
     watch: ArcSwapOption<elsewhere::Watch>,
 }
@@ -66,6 +67,7 @@ impl Sessions {
             access_log,
             shown,
             bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
+            held_bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
             elsewhere: ArcSwapOption::empty(),
             watch: ArcSwapOption::empty(),
         }
@@ -181,10 +183,15 @@ impl Sessions {
         }
     }
 
-    /// Room for a body of `bytes` that is read whole, out of a budget for all; nothing when it is used up.
+    /// Room for the body of a start, of `bytes`, that is read whole, out of a budget for all; nothing when it is used up.
     pub fn body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
-        self.bodies.clone().try_acquire_many_owned(kib).ok()
+        room(&self.bodies, bytes)
+    }
+
+    /// The same for that of a request which waits for its node, out of a budget of its own: a node that is away leaves
+    /// room for starts.
+    pub fn held_body(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        room(&self.held_bodies, bytes)
     }
 
     /// Twelve hex digits that stand for the id in this process.
@@ -208,6 +215,11 @@ fn new_key() -> (u64, u64) {
     }
     let key = u128::from_be_bytes(key);
     ((key >> 64) as u64, key as u64)
+}
+
+fn room(budget: &Arc<Semaphore>, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
+    budget.clone().try_acquire_many_owned(kib).ok()
 }
 
 fn remember(among: &mut VecDeque<SessionId>, id: SessionId) {

@@ -1,6 +1,7 @@
 //! All that one config amounts to, sockets apart.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::PathBuf,
     sync::Arc,
@@ -15,7 +16,9 @@ use super::{
 };
 use crate::{
     admin::{Token, TokenError},
-    config::{Config, ListenerConfig, NodePort, PolicyConfig, Protocol, Scheme, UpstreamConfig},
+    config::{
+        Balance, Config, ListenerConfig, NodePort, PolicyConfig, Protocol, Scheme, UnknownSession, UpstreamConfig,
+    },
     forward::{Rules, RulesError},
     net::{
         dns::{DnsError, Resolver},
@@ -111,7 +114,10 @@ impl Generation {
             .map(|u| {
                 let old = before.and_then(|b| b.upstreams.get(&u.name));
                 let checked = checked_ports(&config, u);
-                (u.name.clone(), Arc::new(Upstream::build(u, &checked, old.map(Arc::as_ref), &parts.metrics)))
+                (
+                    u.name.clone(),
+                    Arc::new(Upstream::build(&balanced(&config, u), &checked, old.map(Arc::as_ref), &parts.metrics)),
+                )
             })
             .collect();
         let policies = policies(&config)?;
@@ -168,6 +174,20 @@ fn checked_ports(config: &Config, upstream: &UpstreamConfig) -> Vec<NodePort> {
     let fallback = leads(Protocol::is_fallback).then(|| upstream.scheme.port());
     let control = leads(|protocol| protocol == Protocol::Tcp).then_some(NodePort::Tcp);
     fallback.into_iter().chain(control).collect()
+}
+
+/// How an upstream balances. Where requests of sessions that are not known go by the bare hash, starts go by that too, and
+/// no node comes slowly.
+fn balanced<'a>(config: &Config, upstream: &'a UpstreamConfig) -> Cow<'a, UpstreamConfig> {
+    let routes = config.listeners.iter().any(|listener| {
+        listener.upstream.as_ref() == Some(&upstream.name)
+            && listener.admission.unknown_session == UnknownSession::Route
+    });
+    if routes && upstream.balance == Balance::Hash {
+        Cow::Owned(UpstreamConfig { slow_start: None, ..upstream.clone() })
+    } else {
+        Cow::Borrowed(upstream)
+    }
 }
 
 /// Whether the nodes' control connections begin with a PROXY header.

@@ -42,6 +42,13 @@ impl Kept {
         self.0.load().is_some()
     }
 
+    /// What may be kept goes by this config from now on.
+    pub(super) fn apply(&self, config: &Config) {
+        if let Some(store) = &*self.0.load() {
+            store.set_bounds(bounds(config));
+        }
+    }
+
     /// Something has become of a session.
     pub(super) fn hear(&self, news: &News<'_>) {
         match news {

@@ -269,6 +269,7 @@ impl Run {
         generation.take_over();
         self.parts.apply(new, &generation.upstreams);
         self.keep_pins(generation.upstreams.values());
+        self.kept.apply(new);
         self.set_level(new);
         self.config.store(Arc::new(new.clone()));
         self.generation.store(generation);

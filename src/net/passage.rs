@@ -14,14 +14,15 @@ use std::{
 };
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Descriptors that go with one call; the system allows 253.
 const AT_ONCE: usize = 128;
-/// The longest message, in bytes: some 500 for each of 100,000 flows and sessions.
-const LONGEST: usize = 64 * 1024 * 1024;
+/// The longest message, in bytes: some 500 for each of a million sessions and flows.
+const LONGEST: usize = 512 * 1024 * 1024;
 /// The most descriptors of one message.
 const MOST: usize = 200_000;
 /// Lengths stand before a message: of its bytes, and of its descriptors.
@@ -99,12 +100,13 @@ impl Passage {
         self.0.read_exact(&mut text)?;
         let mut files = Vec::new();
         while files.len() < count {
-            self.receive_files(&mut files)?;
+            self.receive_files(AT_ONCE.min(count - files.len()), &mut files)?;
         }
         Ok((text, files))
     }
 
-    fn receive_files(&self, files: &mut Vec<OwnedFd>) -> io::Result<()> {
+    /// Waits for a batch, which has so many.
+    fn receive_files(&self, wanted: usize, files: &mut Vec<OwnedFd>) -> io::Result<()> {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
         let mut control = RecvAncillaryBuffer::new(&mut room);
         let mut byte = [0];
@@ -121,8 +123,9 @@ impl Passage {
                 files.extend(some);
             }
         }
-        // Who has no descriptor left gets none, and no error either.
-        if files.len() == before { Err(io::Error::other("descriptors were lost on the way")) } else { Ok(()) }
+        // Who has too few descriptors left gets some or none, and no error either.
+        let is_whole = !got.flags.contains(ReturnFlags::CTRUNC) && files.len() - before == wanted;
+        if is_whole { Ok(()) } else { Err(io::Error::other("descriptors were lost on the way")) }
     }
 
     /// The end for those who do not wait; must be called inside a runtime.
@@ -212,6 +215,24 @@ mod tests {
         assert_eq!(there.receive().unwrap().0, b"none");
         sending.join().unwrap();
         assert_eq!(there.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn descriptors_that_are_lost_on_the_way_are_an_error_and_nobody_waits_for_them() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        for (announced, comes) in [(200, 100), (100, 99), (1, 0), (100, 101), (200, 200), (100, 200)] {
+            let (here, there) = Passage::pair().unwrap();
+            let mut there = Passage::of(there);
+            there.set_patience(Duration::from_secs(10)).unwrap();
+            (&here.0).write_all(&head(0, announced).unwrap()).unwrap();
+            let files = vec![socket.as_fd(); comes];
+            let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+            let mut control = SendAncillaryBuffer::new(&mut room);
+            assert!(comes == 0 || control.push(SendAncillaryMessage::ScmRights(&files)));
+            // What does not fit where it is received is cut off, as what is more than the process may have.
+            rustix::net::sendmsg(&here.0, &[IoSlice::new(b"+")], &mut control, SendFlags::NOSIGNAL).unwrap();
+            assert_eq!(there.receive().unwrap_err().kind(), io::ErrorKind::Other, "{announced} {comes}");
+        }
     }
 
     #[tokio::test]

@@ -100,6 +100,14 @@ impl FileStore {
         Ok((FileStore { shared }, saved))
     }
 
+    /// From now on so much is kept; what is above it goes.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.shared.change(|state| {
+            state.sessions.resize(bounds.max_sessions);
+            state.pins.resize(bounds.max_pins);
+        });
+    }
+
     /// A session is new, or has gone on.
     pub fn save_session(&self, session: SessionState) {
         let (name, began) = (record::session_name(session.key), session.began);

@@ -111,7 +111,8 @@ impl Upstream {
         }));
     }
 
-    /// A session has ended in another process: where its partial files are is remembered, or forgotten if all is well.
+    /// A session ended in another process: where its partial files are is remembered, or forgotten once one of the same
+    /// client and user ended well. One on a node that this config does not have changes nothing.
     pub fn ended_elsewhere(&self, session: &SessionState, well: bool) {
         if let Some(node) = self.nodes.iter().find(|node| node.name() == session.node) {
             let (port, id) = (self.fallback_port(), Some(session.key.0));

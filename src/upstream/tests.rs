@@ -1,7 +1,10 @@
 //! What the balances promise.
 
 use super::*;
-use crate::config::Config;
+use crate::{
+    config::Config,
+    shared::{Key, SessionState},
+};
 
 fn config_of(balance: &str, nodes: &str) -> Config {
     let yaml = format!(
@@ -99,6 +102,45 @@ async fn a_session_that_ended_badly_brings_the_next_one_to_its_node_until_one_en
     u.session_ended(ANYBODY, first.node(), true);
     let picks: Vec<_> = (0..4).map(|_| u.pick(ANYBODY, &[]).unwrap()).collect();
     assert!(picks.iter().any(|l| l.node().name() != first.node().name()));
+}
+
+#[tokio::test]
+async fn what_ended_badly_elsewhere_brings_the_next_session_to_its_node_and_what_ended_well_forgets_it() {
+    let u = upstream("round_robin", THREE);
+    let on = |node: &str| SessionState {
+        key: Key([9; 16]),
+        listener: "l".to_owned(),
+        upstream: "u".to_owned(),
+        node: node.to_owned(),
+        client: ANYBODY.client,
+        direction: None,
+        user: ANYBODY.user.map(str::to_owned),
+        sources: None,
+        began: 0,
+        open: true,
+        node_keeps: false,
+        client_keeps: false,
+        bytes_uploaded: 0,
+        bytes_downloaded: 0,
+        files: 0,
+        files_failed: 0,
+        requests: 1,
+        lengths_differ: 0,
+        announced: None,
+        waited: 0,
+    };
+    let on_b = |wish| {
+        let leases: Vec<_> = (0..8).map(|_| u.pick(wish, &[]).unwrap()).collect();
+        count(&leases, "b")
+    };
+    u.ended_elsewhere(&on("b"), false);
+    assert_eq!(on_b(ANYBODY), 8);
+    let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    assert_eq!((on_b(Wish { user: None, ..ANYBODY }), on_b(Wish { client: other, ..ANYBODY })), (2, 2));
+    u.ended_elsewhere(&on("unknown"), true);
+    assert_eq!(on_b(ANYBODY), 8, "of a node that there is not");
+    u.ended_elsewhere(&on("c"), true);
+    assert_eq!(on_b(ANYBODY), 2);
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::{collections::HashMap, net::SocketAddr};
 use fallgate::node::{Node, NodeOptions};
 
 use crate::support::{
-    Plan, TOKEN, Wire, eventually, loopback,
+    Plan, Sandbox, TOKEN, Wire, eventually, loopback,
     process::Process,
     uuid,
-    wire::{start, start_body},
+    wire::{end, put, start, start_body},
 };
 
 /// The status of a start, with its session.
@@ -18,9 +18,22 @@ async fn begin(host: SocketAddr) -> (String, u16) {
     (id, reply.status)
 }
 
+const CHECK: &str = "{interval: 50ms, unhealthy_threshold: 1, healthy_threshold: 1}";
+
+/// The second of two nodes goes and comes back, with another root.
+async fn comes_back(sandbox: &mut Sandbox) -> tempfile::TempDir {
+    let address = sandbox.nodes[1].address();
+    sandbox.nodes.remove(1).close().await;
+    sandbox.until("one is down", |m| m.sum("node_up", &[]) == 1.0).await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { root: dir.path().into(), ..NodeOptions::default() };
+    sandbox.nodes.push(Node::start(address, options).await.unwrap());
+    sandbox.until("it is back", |m| m.sum("node_up", &[]) == 2.0).await;
+    dir
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_is_not_flooded_and_one_that_was_always_there_gets_its_share_from_the_start() {
-    const CHECK: &str = "{interval: 50ms, unhealthy_threshold: 1, healthy_threshold: 1}";
     for balance in ["least_sessions", "round_robin", "hash"] {
         let mut sandbox = Plan::new()
             .upstream(&format!("balance: {balance}, slow_start: 1h, health_check: {CHECK}"))
@@ -38,16 +51,35 @@ async fn a_node_that_comes_back_is_not_flooded_and_one_that_was_always_there_get
         };
         let first = on(2, &sandbox).await;
         assert!((15..=45).contains(&first), "{balance}: {first} of 60 at the start");
-        let address = sandbox.nodes[1].address();
-        sandbox.nodes.remove(1).close().await;
-        sandbox.until("one is down", |m| m.sum("node_up", &[]) == 1.0).await;
-        let dir = tempfile::tempdir().unwrap();
-        let options = NodeOptions { root: dir.path().into(), ..NodeOptions::default() };
-        sandbox.nodes.push(Node::start(address, options).await.unwrap());
-        sandbox.until("it is back", |m| m.sum("node_up", &[]) == 2.0).await;
+        let _dir = comes_back(&mut sandbox).await;
         let few = on(2, &sandbox).await;
         assert!(few <= 18, "{balance}: {few} of 60 after it came back");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_goes_where_requests_of_its_session_are_routed_although_a_node_has_just_come_back() {
+    let mut sandbox = Plan::new()
+        .listener("admission: {unknown_session: route}")
+        .upstream(&format!("balance: hash, slow_start: 1h, health_check: {CHECK}"))
+        .top("limits: {session_starts_per_client: off, requests_per_client: off, max_sessions_per_client: off}")
+        .start()
+        .await;
+    let host = sandbox.address("plain").await;
+    sandbox.until("both are up", |m| m.sum("node_up", &[]) == 2.0).await;
+    let _dir = comes_back(&mut sandbox).await;
+    for _ in 0..40 {
+        let (id, status) = begin(host).await;
+        assert_eq!(status, 200);
+        // Here it is over; for another gateway it was never known.
+        assert_eq!(Wire::plain(host).await.ask(&end(host, &id, "DONE")).await.status, 200);
+        Wire::plain(host).await.ask(&put(host, &id, "late", b"x")).await;
+        let seen = |node: usize| sandbox.seen(node).iter().filter(|seen| seen.session == id).count();
+        let mut seen = [seen(1), seen(2)];
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 3]);
+    }
+    assert!(sandbox.seen(2).len() >= 3 * 5, "{}", sandbox.seen(2).len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,19 @@
 //! A standstill of all threads of a listener, in which their flows are handed to another process.
 
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-    mpsc::{Receiver, Sender, channel},
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
 };
 
 use super::listener::Handed;
 use crate::net::udp::UdpSocket;
 
-/// What a thread that stands still tells: which it is, by its sockets, and its flows.
-pub(super) type Told = (Arc<[UdpSocket]>, Vec<Handed>);
+/// What a thread that stands still tells: which it is, by its sockets, and its flows, or why not all of them.
+pub(super) type Told = (Arc<[UdpSocket]>, io::Result<Vec<Handed>>);
 
 /// Whether threads are to stand still.
 #[derive(Debug, Default)]

@@ -192,7 +192,8 @@ impl DataListener {
     /// Has the threads stand still, and tells their flows, so that another process can go on with them. Datagrams wait in
     /// the system's buffers meanwhile.
     ///
-    /// Blocks for a moment. Fails when a thread does not answer within `patience`; then all go on.
+    /// Blocks for a moment. Fails when a thread does not answer within `patience`, and when no descriptor is left to share the
+    /// socket of a flow; then all go on.
     pub fn halt(&self, patience: Duration) -> io::Result<Vec<Vec<Handed>>> {
         let told = self.orders.halt.begin();
         self.wake();
@@ -203,6 +204,7 @@ impl DataListener {
         }
         let mut flows: Vec<Vec<Handed>> = self.sockets.iter().map(|_| Vec::new()).collect();
         for (sockets, of_thread) in threads {
+            let of_thread = of_thread.inspect_err(|_| self.go_on())?;
             let at = self.sockets.iter().position(|known| Arc::ptr_eq(known, &sockets));
             if let Some(flows) = at.and_then(|at| flows.get_mut(at)) {
                 *flows = of_thread;

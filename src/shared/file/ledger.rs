@@ -58,6 +58,12 @@ impl<V> Ledger<V> {
         self.ages.remove(&(age, name));
     }
 
+    /// From now on at most `max` live.
+    pub(super) fn resize(&mut self, max: usize) {
+        self.max = max;
+        self.bound();
+    }
+
     fn bound(&mut self) {
         while self.live.len() > self.max {
             let Some((_, name)) = self.ages.first().cloned() else { return };

@@ -279,3 +279,32 @@ fn however_much_changes_little_is_written() {
     let size = std::fs::metadata(&path).unwrap().len();
     assert!(size < 8 * 1024 * 1024, "{size}");
 }
+
+#[test]
+fn new_bounds_hold_at_once_for_what_is_there_and_for_what_comes() {
+    let (_folder, path) = place();
+    let (store, _) = FileStore::open(&path, MANY).unwrap();
+    for n in 0..10u8 {
+        store.save_session(session(n, n.into(), 0));
+        store.save_pin(pin("u", n.into(), n.into()));
+    }
+    assert!(store.close());
+    let keys = |saved: Saved| {
+        let (sessions, pins) = sorted(saved);
+        let keys: Vec<_> = sessions.iter().map(|session| session.key.0[0]).collect();
+        (keys, pins.iter().map(|pin| pin.hash).collect::<Vec<_>>())
+    };
+    let (store, _) = FileStore::open(&path, MANY).unwrap();
+    store.set_bounds(Bounds { max_sessions: 3, max_pins: 2 });
+    assert!(store.close());
+    let (store, saved) = FileStore::open(&path, MANY).unwrap();
+    assert_eq!(keys(saved), (vec![7, 8, 9], vec![8, 9]));
+    store.set_bounds(Bounds { max_sessions: 4, max_pins: 3 });
+    for n in 10..12u8 {
+        store.save_session(session(n, n.into(), 0));
+        store.save_pin(pin("u", n.into(), n.into()));
+    }
+    assert!(store.close());
+    let (_, saved) = FileStore::open(&path, MANY).unwrap();
+    assert_eq!(keys(saved), (vec![8, 9, 10, 11], vec![9, 10, 11]));
+}

@@ -200,6 +200,35 @@ async fn a_new_process_that_dies_whenever_it_may_be_leaves_the_old_one_as_it_was
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_to_share_flows_there_is_no_upgrade_and_no_node_sees_another_port() {
+    const FLOWS: usize = 90;
+    let peer = Peer::start("m").await;
+    let data = ", gate: off, workers: 2";
+    let text = nominal::config(&[(peer.tcp.port(), peer.udp.port())], "127.0.0.1:0", data, "");
+    // Enough for each flow, and too few for each of them twice.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 160; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_fallgate")]);
+    let gateway = Process::by(shell, None, &text).await;
+    let to = gateway.address("data").await;
+    let mut flows = Vec::new();
+    for _ in 0..FLOWS {
+        flows.push(client("127.0.0.2", to).await);
+    }
+    for n in 0..3 {
+        for flow in &flows {
+            assert_eq!(ask(flow, b"x").await.unwrap(), b"mx", "{n}");
+        }
+        let seen = peer.seen.lock().unwrap().len();
+        assert_eq!((seen, gateway.alive()), (FLOWS, vec![gateway.first()]), "{n}");
+        if n < 2 {
+            gateway.signal("USR2");
+            failed(&gateway, n + 1).await;
+        }
+    }
+    assert!(gateway.log().contains("Too many open files"), "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_goes_serves_its_sessions_to_their_end_one_that_comes_opens_and_a_renamed_one_stays() {
     let files = tempfile::tempdir().unwrap();
     let root = files.path().to_owned();

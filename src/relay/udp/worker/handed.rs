@@ -1,6 +1,6 @@
 //! Flows that go from one process to the next with their sockets, so that a node sees no change.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{io, sync::atomic::Ordering, time::Instant};
 
 use super::{Flow, Way, Worker};
 use crate::{
@@ -11,9 +11,11 @@ use crate::{
 };
 
 impl Worker {
-    /// All flows, as another process needs them; here they stay as they are. One whose socket cannot be shared, for no
-    /// descriptor is left, is left out.
-    pub(super) fn handed(&self) -> Vec<Handed> {
+    /// All flows, as another process needs them; here they stay as they are.
+    ///
+    /// # Errors
+    /// A socket cannot be shared, for no descriptor is left: its node would see another one.
+    pub(super) fn handed(&self) -> io::Result<Vec<Handed>> {
         let now = self.millis(Instant::now());
         let handed = self.table.iter().filter_map(|(id, key, flow)| {
             let (began, last) = self.table.times(id)?;
@@ -28,7 +30,8 @@ impl Worker {
                 uploaded: counts.upload(),
                 downloaded: counts.download(),
             };
-            Some((state, UdpSocket::handed(flow.socket.share().ok()?).ok()?))
+            let socket = flow.socket.share().and_then(UdpSocket::handed);
+            Some(socket.map(|socket| (state, socket)))
         });
         handed.collect()
     }
