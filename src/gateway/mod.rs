@@ -183,15 +183,8 @@ impl Gateway {
         self.run.reload_file().await
     }
 
-    /// Has a process of the installed program take over; its number. This one is then to be left.
-    ///
-    /// # Errors
-    /// The other process cannot be started, or cannot run; nothing has changed.
-    pub async fn upgrade(&self) -> Result<u32, UpgradeError> {
-        self.run.upgrade().await
-    }
-
-    /// What starts an upgrade without holding the gateway.
+    /// What has a process of the installed program take over, without holding the gateway. Once that
+    /// [has](Gateway::succeeded) this one is to be left; where it cannot, nothing has changed.
     pub fn upgrader(&self) -> impl Fn() + Send + 'static {
         let run = self.run.clone();
         move || {

@@ -18,15 +18,21 @@ async fn persistent() -> Place {
     Place::start(&plan).await
 }
 
+/// A session with an upload under way: its connection, and the rest of the body.
+async fn under_way(place: &Place) -> (Client, Wire, Vec<u8>) {
+    let client = Client::begin(place.host).await;
+    let mut first = put(place.host, &client.id, "slow", b"0123456789");
+    let rest = first.split_off(first.len() - 5);
+    let mut wire = Wire::plain(place.host).await;
+    wire.send(&first).await;
+    place.has_moved().await;
+    (client, wire, rest)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_of_five_answers_for_sessions_of_the_first_and_all_but_it_exit_when_those_are_done() {
     let place = Place::plain().await;
-    let client = Client::begin(place.host).await;
-    let request = put(place.host, &client.id, "slow", b"0123456789");
-    let (first, second) = request.split_at(request.len() - 5);
-    let mut wire = Wire::plain(place.host).await;
-    wire.send(first).await;
-    place.has_moved().await;
+    let (client, mut wire, rest) = under_way(&place).await;
     let mut all = vec![place.gateway.first()];
     for _ in 0..5 {
         all.push(place.gateway.upgrade().await);
@@ -37,7 +43,7 @@ async fn the_last_of_five_answers_for_sessions_of_the_first_and_all_but_it_exit_
     assert_eq!(place.gateway.alive(), all);
     let other = Client::begin(place.host).await;
     assert_eq!((other.put("a", b"x").await, other.end().await), (201, 200));
-    wire.send(second).await;
+    wire.send(&rest).await;
     assert_eq!(wire.head().await.status, 201);
     assert_eq!(client.put("b", b"x").await, 201);
     drop(wire);
@@ -81,12 +87,7 @@ async fn a_session_of_the_first_process_has_its_place_in_the_last_until_it_ends(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_ends_on_demand_only_when_the_sessions_of_the_oldest_are_over() {
     let place = Place::plain().await;
-    let client = Client::begin(place.host).await;
-    let request = put(place.host, &client.id, "slow", b"0123456789");
-    let (first, second) = request.split_at(request.len() - 5);
-    let mut wire = Wire::plain(place.host).await;
-    wire.send(first).await;
-    place.has_moved().await;
+    let (client, mut wire, rest) = under_way(&place).await;
     for _ in 0..2 {
         place.gateway.upgrade().await;
     }
@@ -94,7 +95,7 @@ async fn the_newest_ends_on_demand_only_when_the_sessions_of_the_oldest_are_over
     place.gateway.signal("TERM");
     // It drains, and takes in what belongs to sessions all the same.
     assert_eq!(client.until_draining().await, 503);
-    wire.send(second).await;
+    wire.send(&rest).await;
     assert_eq!(wire.head().await.status, 201);
     assert_eq!((client.put("b", b"x").await, client.end().await), (201, 200));
     drop(wire);
