@@ -16,6 +16,7 @@ use super::{
     auth,
     connect::{self, Tunnel},
     exchange::Kept,
+    outgoing::Link,
     record::Story,
     request,
     target::Target,
@@ -71,7 +72,7 @@ impl Refused {
 pub(super) async fn serve(
     mut door: Arc<Door>,
     transport: Transport,
-    peer: SocketAddr,
+    (peer, link): (SocketAddr, Option<Link>),
     now: impl Fn() -> Option<Arc<Door>> + Send + Sync,
 ) -> Option<Tunnel> {
     let is_tls = door.entrance.is_tls();
@@ -112,7 +113,7 @@ pub(super) async fn serve(
                 named => SocketAddr::new(named, 0),
             },
         };
-        if door.shared.outgoing.holds(peer) {
+        if link.is_some_and(|link| door.shared.outgoing.holds(link)) {
             let kind = if head.method() == b"CONNECT" { Kind::Tunnel } else { Kind::Request };
             door.refuse(airlock, &head, Box::new(Story::new(kind, client)), Refused::new(Reason::ProxyLoop)).await;
             return None;

@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use self::{address::OwnAddresses, recent::Recent};
+use self::{address::OwnAddresses, outgoing::Link, recent::Recent};
 use crate::{
     config::{Config, ListenerConfig, TimeoutsConfig},
     limit::{Bandwidth, Guest, OfListener, TunnelLimit},
@@ -138,10 +138,11 @@ impl Door {
         now: impl Fn() -> Option<Arc<Door>> + Send + Sync,
     ) {
         let _active = self.metrics.connection();
+        let link = Link::incoming(&stream);
         // Boxed, so that a tunnel does not hold the room that its beginning needed.
         let entering = self.entrance.enter(stream, peer, |client| guest.name(client));
         let Some((transport, client)) = Box::pin(entering).await else { return };
-        if let Some(tunnel) = Box::pin(connection::serve(self, transport, client, now)).await {
+        if let Some(tunnel) = Box::pin(connection::serve(self, transport, (client, link), now)).await {
             tunnel.run().await;
         }
     }

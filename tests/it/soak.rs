@@ -110,7 +110,7 @@ fn a_file_that_was_called_done_must_be_whole_on_one_node() {
     up.iter().for_each(|folder| fs::create_dir(folder).unwrap());
     let files = Files::from([("a".to_owned(), sum(b"a")), ("b".to_owned(), sum(b"b"))]);
     let check = |report: &ascp::Report| {
-        let Ended { failure, files, wrong } = arrived(report, "t", &files, &up);
+        let Ended { failure, files, wrong, .. } = arrived(report, "t", &files, &up);
         (failure.is_some(), files, wrong)
     };
     let none = Vec::<String>::new();

@@ -11,6 +11,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::report::Ended;
 use crate::support::ascp::Report;
 
+/// So many lines of a client whose transfer failed are kept.
+const LAST: usize = 60;
+
 /// A checksum.
 pub(crate) type Sum = Vec<u8>;
 /// Files by name, each with its checksum.
@@ -38,9 +41,15 @@ fn failure(report: &Report) -> Option<String> {
     Some(format!("exit {code}, {last}"))
 }
 
+/// What it said of that.
+fn said(report: &Report) -> String {
+    let last: Vec<_> = report.console.lines().rev().take(LAST).collect();
+    if report.is_ok() { String::new() } else { last.into_iter().rev().collect::<Vec<_>>().join("\n") }
+}
+
 /// Holds the files that a client called done against what the nodes have.
 pub(crate) fn arrived(report: &Report, id: &str, files: &Files, up: &[PathBuf]) -> Ended {
-    let mut ended = Ended { failure: failure(report), ..Ended::default() };
+    let mut ended = Ended { failure: failure(report), said: said(report), ..Ended::default() };
     let mut homes = BTreeSet::new();
     for (file, sum) in files {
         if !is_done(report, &Path::new(id).join(file)) {
@@ -64,7 +73,7 @@ pub(crate) fn arrived(report: &Report, id: &str, files: &Files, up: &[PathBuf]) 
 
 /// The same for files that were fetched into a folder.
 pub(crate) fn fetched(report: &Report, folder: &str, files: &Files, into: &Path) -> Ended {
-    let mut ended = Ended { failure: failure(report), ..Ended::default() };
+    let mut ended = Ended { failure: failure(report), said: said(report), ..Ended::default() };
     for (file, sum) in files {
         let name = Path::new(folder).join(file);
         if is_done(report, &name) {

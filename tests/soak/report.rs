@@ -13,6 +13,8 @@ pub(crate) struct Ended {
     pub(crate) files: u64,
     /// What of it is not as the client believes. There must be nothing.
     pub(crate) wrong: Vec<String>,
+    /// The last that a client said whose transfer failed.
+    pub(crate) said: String,
 }
 
 impl Ended {
@@ -85,7 +87,10 @@ impl Report {
             {
                 let names: Vec<_> = met.iter().map(|kind| kind.name()).collect();
                 let (id, name, begin, end) = (&made.id, &made.name, made.begin, made.end);
-                broken.push(format!("{id} ({name}) failed with {names:?} alone, {begin:.1?} to {end:.1?}: {failure}"));
+                let said = &made.ended.said;
+                broken.push(format!(
+                    "{id} ({name}) failed with {names:?} alone, {begin:.1?} to {end:.1?}: {failure}\n{said}"
+                ));
             }
         }
         broken

@@ -66,6 +66,9 @@ pub(crate) async fn soak(seed: u64, length: Duration) -> bool {
     for line in &broken {
         print(format_args!("BROKEN: {line}"));
     }
+    if !broken.is_empty() {
+        print(format_args!("The gateway said:\n{}", process.log()));
+    }
     broken.is_empty()
 }
 
