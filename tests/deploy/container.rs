@@ -1,0 +1,1 @@
+//! The image, and what `compose.yaml` puts around it.

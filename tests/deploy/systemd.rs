@@ -1,0 +1,1 @@
+//! The units, and the sysctl file beside them.
