@@ -16,6 +16,7 @@
 mod container;
 mod dmz;
 mod kubernetes;
+mod machine;
 mod package;
 mod support;
 mod systemd;

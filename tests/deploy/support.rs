@@ -2,6 +2,8 @@
 
 #[path = "../it/support/eventually.rs"]
 mod eventual;
+#[path = "../it/support/netns.rs"]
+pub(crate) mod netns;
 #[path = "../it/support/programs.rs"]
 pub(crate) mod programs;
 #[path = "../it/support/secrets.rs"]
