@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crate::support::{eventually, here, netns::Host, programs::is_here};
+use crate::support::{brought, eventually, here, is_root, netns::Host, programs::is_here};
 
 pub(crate) struct Machine {
     nspawn: Child,
@@ -27,18 +27,6 @@ impl Drop for Machine {
     }
 }
 
-/// What a script of this repository prints; none where it fails, and everybody is told; in CI that is a failure.
-fn brought(script: &str) -> Option<PathBuf> {
-    let said = Command::new(here(script)).stdin(Stdio::null()).output().unwrap();
-    let problem = String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success() || std::env::var_os("CI").is_none(), "{script}: {problem}");
-    if !said.status.success() {
-        eprintln!("SKIPPED: {script}: {problem}");
-        return None;
-    }
-    Some(PathBuf::from(String::from_utf8(said.stdout).unwrap().trim_end()))
-}
-
 /// The Debian package of this build, made once; none where that cannot be.
 pub(crate) fn package() -> Option<&'static Path> {
     static PACKAGE: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
@@ -51,7 +39,9 @@ pub(crate) fn package() -> Option<&'static Path> {
         std::fs::create_dir(dir.path().join("release")).unwrap();
         std::fs::copy(env!("CARGO_BIN_EXE_fallgate"), dir.path().join("release/fallgate")).unwrap();
         let mut command = Command::new(tool.join("cargo-deb"));
-        command.args(["--no-build", "--strip", "--fast", "--quiet", "--offline", "--locked", "--output"]).arg(dir.path());
+        command
+            .args(["--no-build", "--strip", "--fast", "--quiet", "--offline", "--locked", "--output"])
+            .arg(dir.path());
         let said = command.current_dir(here(".")).env("CARGO_TARGET_DIR", dir.path()).output().unwrap();
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         let mut files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -64,8 +54,7 @@ pub(crate) fn package() -> Option<&'static Path> {
 impl Machine {
     /// One that has booted, with the package installed. None where it cannot be had.
     pub(crate) async fn with_package() -> Option<Machine> {
-        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
-        if !is_root || !is_here("systemd-nspawn", &["--version"]) || !is_here("mmdebstrap", &["--version"]) {
+        if !is_root() || !is_here("systemd-nspawn", &["--version"]) || !is_here("mmdebstrap", &["--version"]) {
             return None;
         }
         let (package, root, host) = (package()?, brought("tests/get-debian")?, Host::new()?);
@@ -73,7 +62,14 @@ impl Machine {
         std::fs::copy(package, shared.path().join("fallgate.deb")).unwrap();
         let mut command = Command::new("systemd-nspawn");
         // It needs nobody else on this machine: no service manager, and no registry of machines.
-        command.args(["--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--console=pipe", "--directory"]);
+        command.args([
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--volatile=overlay",
+            "--console=pipe",
+            "--directory",
+        ]);
         command.arg(root).arg(format!("--bind-ro={}:/mnt", shared.path().display()));
         command.arg(format!("--machine=fallgate-{}-{}", std::process::id(), package.metadata().unwrap().ino()));
         command.arg(format!("--network-namespace-path={}", host.path()));

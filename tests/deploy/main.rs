@@ -15,6 +15,7 @@
 
 mod container;
 mod dmz;
+mod image;
 mod kubernetes;
 mod machine;
 mod package;
