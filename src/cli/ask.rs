@@ -140,10 +140,18 @@ fn read(answer: &str) -> Result<String, AskError> {
     }
     let said = serde_json::from_str::<serde_json::Value>(body).ok();
     let said = said.as_ref();
-    let message = said.and_then(|said| said.get("message")?.as_str()).unwrap_or("no reason is given");
+    let message = said.and_then(|said| said.get("message")?.as_str());
+    let message = message.or_else(|| word(body)).unwrap_or("no reason is given");
     let problems = said.and_then(|said| said.get("problems")?.as_array()).into_iter().flatten();
     let all: Vec<_> = std::iter::once(message).chain(problems.filter_map(|problem| problem.as_str())).collect();
     Err(AskError::Refused { status, message: all.join("\n  ") })
+}
+
+/// A body that is a line of plain words, as those of health are.
+fn word(body: &str) -> Option<&str> {
+    let line = body.trim_end();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_');
+    (!line.is_empty() && line.len() <= 100 && line.chars().all(is_plain)).then_some(line)
 }
 
 #[cfg(test)]
@@ -175,6 +183,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", "broke off"),
             ("HTTP/1.1 401 No\r\n\r\n{\"message\": \"This needs a token.\"}", "401: This needs a token."),
             ("HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", "502: no reason is given"),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\ndraining\n", "503: draining"),
             ("SSH-2.0-x\r\n", "no admin door"),
             ("SMTP 200 x\r\n\r\n", "no admin door"),
             ("", "no admin door"),

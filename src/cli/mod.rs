@@ -6,6 +6,8 @@ mod against;
 mod ask;
 mod check;
 mod demo;
+mod health;
+mod node;
 mod run;
 mod schema;
 mod upgrade;
@@ -57,6 +59,17 @@ enum Command {
     /// connect is refused and no session is lost. Asks the admin door that the config names, with its token. Exit status:
     /// 0 when the new process serves, 1 when nothing has changed, 2 for a config that would not do.
     Upgrade(ConfigFile),
+    /// Ask a running gateway how it is.
+    ///
+    /// Asks whether the process serves; with `--ready`, whether it takes new sessions. Says the word that the admin door
+    /// answers. Meant for containers and scripts without a client of their own. Exit status: 0 when the answer is yes,
+    /// 1 when it is no or there is none, 2 for wrong usage or config.
+    Health(health::Options),
+    /// Run a transfer node for trying things out.
+    ///
+    /// It speaks the HTTP fallback and nothing else, takes every token, and keeps what it gets in `up` below its folder.
+    /// Not for networks that are not trusted. SIGTERM and SIGINT end it at once.
+    Node(node::Options),
     /// Print the JSON Schema of the config file.
     Schema,
 }
@@ -78,6 +91,8 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
         Command::Upgrade(file) => upgrade::upgrade(&file.config),
+        Command::Health(options) => health::health(&options),
+        Command::Node(options) => node::node(options),
         Command::Schema => schema::schema(),
     })
 }

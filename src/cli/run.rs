@@ -170,7 +170,7 @@ struct Signals {
 }
 
 /// SIGTERM, or Ctrl-C at a terminal.
-struct Stop {
+pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -181,13 +181,18 @@ impl Signals {
             reload: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
             upgrade: signal(SignalKind::user_defined2())?,
-            stop: Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? },
+            stop: Stop::new()?,
         })
     }
 }
 
 impl Stop {
-    async fn recv(&mut self) {
+    /// From now on these signals do not end the process by themselves.
+    pub(super) fn new() -> std::io::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn recv(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

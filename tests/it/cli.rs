@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{certificate, eventually, loopback, process::Process, secrets};
+use fallgate::node::client::Client;
+
+use crate::support::{TOKEN, certificate, eventually, loopback, noise, process::Process, secrets};
 
 fn fallgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
@@ -185,6 +187,64 @@ async fn a_running_gateway_ends_with_0_when_it_is_told_to_terminate() {
     assert!(told.success());
     let status = eventually("it ends", || child.0.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0), "{}", text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_the_word_of_the_admin_door_and_exits_by_it() {
+    let text = crate::support::nominal::config(&[(1, 1)], "127.0.0.1:0", "", "timeouts: {pre_drain: 1h}");
+    let gateway = Process::start(&text).await;
+    let url = format!("http://{}", gateway.admin());
+    assert_eq!(said(&["health", "--url", &url]), (0, "ok\n".to_owned(), String::new()));
+    let ready = eventually("the first checks", || {
+        let (status, stdout, stderr) = said(&["health", "--ready", "--url", &url]);
+        assert!(status == 0 || stderr.contains("it answers 503: nodes not checked yet"), "{stderr}");
+        (status == 0).then_some(stdout)
+    });
+    assert_eq!(ready.await, "ok\n");
+    gateway.signal("TERM");
+    eventually("the drain", || {
+        let (status, _, stderr) = said(&["health", "--ready", "--url", &url]);
+        (status == 1 && stderr.contains("it answers 503: draining")).then_some(())
+    })
+    .await;
+    assert_eq!(said(&["health", "--url", &url]).0, 0);
+
+    // The config names the door, and must be good.
+    let path = gateway.dir().join("fallgate.yaml");
+    let path = path.to_str().unwrap();
+    gateway.write(&text.replace("admin: {address: '127.0.0.1:0'", &format!("admin: {{address: '{}'", gateway.admin())));
+    assert_eq!(said(&["health", "--config", path]).0, 0);
+    assert_eq!(said(&["health", "--config", path, "--url", &url]).0, 2);
+    gateway.write(&text.replace("version: 1", "version: 2"));
+    assert_eq!(said(&["health", "--config", path]).0, 2);
+}
+
+#[test]
+fn health_says_that_nobody_answers_or_nobody_can_be_asked() {
+    let (status, _, stderr) = said(&["health", "--url", "http://127.0.0.1:1"]);
+    assert!(status == 1 && stderr.contains("cannot be reached"), "{stderr}");
+    let dir = tempfile::tempdir().unwrap();
+    let (status, _, stderr) = said(&["health", "--config", &config(dir.path(), "127.0.0.1:0", "")]);
+    assert!(status == 2 && stderr.contains("admin.address is off"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_its_own_serves_its_folder_until_it_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let mut command = fallgate(&["node", "--address", "127.0.0.1:0", "--root"]);
+    let mut child = Ended(command.arg(dir.path()).stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap());
+    let address = eventually("it listens", || {
+        let text = std::fs::read_to_string(&out).unwrap();
+        text.strip_prefix("Listening. address=")?.strip_suffix('\n')?.parse().ok()
+    });
+    let client = Client { token: TOKEN.to_owned(), ..Client::new(address.await) };
+    let file = dir.path().join("sent");
+    std::fs::write(&file, noise(100_000, 7)).unwrap();
+    assert!(client.upload(&[file], "/").await.unwrap().is_ok());
+    assert_eq!(std::fs::read(dir.path().join("up/sent")).unwrap(), noise(100_000, 7));
+    assert!(Command::new("kill").args(["-TERM", &child.0.id().to_string()]).status().unwrap().success());
+    assert!(eventually("it ends", || child.0.try_wait().unwrap()).await.success());
 }
 
 #[test]

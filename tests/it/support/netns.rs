@@ -68,9 +68,14 @@ impl Host {
         command
     }
 
+    /// The file that stands for its network.
+    pub(crate) fn path(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
     /// Opens a socket, which then belongs to this host wherever it is used.
     pub(crate) fn open<T: Send>(&self, open: impl FnOnce() -> T + Send) -> T {
-        let space = std::fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
+        let space = std::fs::File::open(self.path()).unwrap();
         let enter = || move_into_link_name_space(std::os::fd::AsFd::as_fd(&space), Some(LinkNameSpaceType::Network));
         std::thread::scope(|scope| {
             let opening = scope.spawn(|| {
