@@ -3,6 +3,7 @@
 mod doors;
 #[path = "../it/support/netns.rs"]
 mod netns;
+mod proxy;
 mod real;
 mod site;
 

@@ -243,7 +243,10 @@ fn comment(opening: &Opening) -> String {
 }
 
 fn head(name: &str, about: &str, interfaces: &[(&str, &str)]) -> String {
-    let mut text = format!("#!/usr/sbin/nft -f\n# {about}\n# Loading it again replaces it: nft -f {name}.nft\n\n");
+    let mut text = format!("#!/usr/sbin/nft -f\n# {about}\n# Loading it again replaces it: nft -f {name}.nft\n");
+    if !interfaces.is_empty() {
+        text.push('\n');
+    }
     for (interface, what) in interfaces {
         let _ = writeln!(text, "define {interface} = \"{interface}\"    # {what}");
     }

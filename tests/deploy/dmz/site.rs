@@ -14,7 +14,7 @@ use fallgate::node::{Node, NodeOptions};
 use tokio::{io::AsyncWriteExt, task::JoinSet};
 
 use super::netns::Host;
-use crate::support::{eventually, here};
+use crate::support::{eventually, here, text};
 
 /// The three files, and where each is loaded.
 pub(super) const FILES: [&str; 3] = ["outer", "inner", "host"];
@@ -160,14 +160,7 @@ impl Site {
             });
             self._nodes.push(node.unwrap());
             self._folders.push(folder);
-            let udp = host.udp(at(ip, 33_001));
-            self._tasks.spawn(async move {
-                let mut bytes = vec![0; 65_536];
-                loop {
-                    let Ok((n, from)) = udp.recv_from(&mut bytes).await else { continue };
-                    let _ = udp.send_to(&[name.as_bytes(), &bytes[..n]].concat(), from).await;
-                }
-            });
+            self._tasks.spawn(echo(name, host.udp(at(ip, 33_001))));
         }
     }
 
@@ -176,6 +169,12 @@ impl Site {
         for (name, host, ip) in [("n1", &self.n1, "10.1.0.11"), ("n2", &self.n2, "fd00:1::12")] {
             self._tasks.spawn(accept(host.listen(at(ip, 33_001)), format!("SSH-2.0-{name}\r\n")));
         }
+    }
+
+    /// Something on the port of a name server, at the operator's.
+    pub(super) fn name_server(&mut self) {
+        self._tasks.spawn(echo("ns", self.operator.udp(at("10.1.0.99", 53))));
+        self._tasks.spawn(accept(self.operator.listen(at("10.1.0.99", 53)), String::new()));
     }
 
     /// Services that nobody is to reach through the firewalls.
@@ -211,7 +210,7 @@ impl Site {
     /// Loads rules, and lets the operator in, whom no config names.
     pub(super) fn load(&self, file: &str, rules: &str) {
         let mut text = rules.to_owned();
-        if file != "outer" {
+        if rules.contains("set from-admin-tcp-9180-v4 ") {
             text += &format!("add element inet fallgate-{file} from-admin-tcp-9180-v4 {{ 10.1.0.99 }}\n");
         }
         let mut nft = self.place(file).command("nft");
@@ -230,8 +229,13 @@ impl Site {
 
     /// The gateway with the config that is shipped, once it is ready.
     pub(super) async fn gateway(&mut self) -> Running {
+        self.gateway_with(&text("deploy/dmz/fallgate.yaml"), at("192.0.2.10", 9180)).await
+    }
+
+    /// The gateway with a config, once it is ready at its admin door.
+    pub(super) async fn gateway_with(&mut self, config: &str, admin: SocketAddr) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::copy(here("deploy/dmz/fallgate.yaml"), folder.path().join("fallgate.yaml")).unwrap();
+        std::fs::write(folder.path().join("fallgate.yaml"), config).unwrap();
         std::fs::write(folder.path().join("admin.token"), "t0ken-of-the-operators\n").unwrap();
         certificate(folder.path(), "tls");
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
@@ -239,7 +243,6 @@ impl Site {
         command.args(["run", "--config"]).arg(folder.path().join("fallgate.yaml")).env("NO_COLOR", "1");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let running = Running(child);
-        let admin = at("192.0.2.10", 9180);
         eventually("readiness", || {
             let asked = self.gateway.open(|| http_get(admin, "/readyz"));
             asked.ok().filter(|answer| answer.starts_with("HTTP/1.1 200"))
@@ -247,6 +250,15 @@ impl Site {
         .await;
         self._folders.push(folder);
         running
+    }
+}
+
+/// Sends each datagram back, with a name of two letters before it.
+async fn echo(name: &'static str, udp: tokio::net::UdpSocket) {
+    let mut bytes = vec![0; 65_536];
+    loop {
+        let Ok((n, from)) = udp.recv_from(&mut bytes).await else { continue };
+        let _ = udp.send_to(&[name.as_bytes(), &bytes[..n]].concat(), from).await;
     }
 }
 
@@ -281,8 +293,13 @@ pub(super) fn certificate(dir: &std::path::Path, name: &str) {
 
 /// What `fallgate explain` says of the config that is shipped, with the addresses that the README names.
 pub(super) fn explained(more: &[&str]) -> String {
+    explained_of(&here("deploy/dmz/fallgate.yaml"), more)
+}
+
+/// The same of another config.
+pub(super) fn explained_of(config: &std::path::Path, more: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
-    command.args(["explain", "--config"]).arg(here("deploy/dmz/fallgate.yaml"));
+    command.args(["explain", "--config"]).arg(config);
     command.args(["--host", "192.0.2.10", "--address", "192.0.2.10", "--address", "2001:db8:d::10"]);
     let said = command.args(more).stdin(Stdio::null()).output().unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
