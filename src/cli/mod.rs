@@ -6,6 +6,7 @@ mod against;
 mod ask;
 mod check;
 mod demo;
+mod explain;
 mod health;
 mod node;
 mod run;
@@ -53,6 +54,12 @@ enum Command {
     /// both ways through them and compares checksums. Uses the real client too where `$ASCP` names it or
     /// it is on PATH. Needs no config and no network; stays until Ctrl-C.
     Demo(demo::Options),
+    /// Tell what clients, nodes and firewalls are to be set to, so that they go with a config.
+    ///
+    /// Prints keys of transfer specs, flags of ascp, settings of the nodes, the table of ports, nftables rules for the two
+    /// firewalls around the gateway and for its own host, and what an application has to do. Reads the config alone and not
+    /// the files that it names; opens no port and contacts no one. Exit status: 0, or 2 for a config that would not do.
+    Explain(explain::Options),
     /// Have a running gateway hand over to the program as it is installed now.
     ///
     /// The new process reads the config anew and takes the sockets over; the old one carries what it has to its end. No
@@ -90,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
+        Command::Explain(options) => explain::explain(&options),
         Command::Upgrade(file) => upgrade::upgrade(&file.config),
         Command::Health(options) => health::health(&options),
         Command::Node(options) => node::node(options),

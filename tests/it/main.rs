@@ -26,6 +26,7 @@ mod data_churn;
 mod data_hostile;
 mod data_ranges;
 mod exhaustion;
+mod explain;
 mod flood;
 mod forward;
 mod forwarded;

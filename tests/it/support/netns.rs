@@ -53,12 +53,17 @@ impl Host {
 
     /// A link from here to another host: `name` here and `eth0` there, x.1 and x.2 of two networks.
     pub(crate) fn link(&self, name: &str, other: &Host, v4: &str, v6: &str) {
-        self.ip(&format!("link add {name} type veth peer name eth0 netns {}", other.name));
+        self.cable(name, other, "eth0");
         for (host, device, last) in [(self, name, 1), (other, "eth0", 2)] {
             host.ip(&format!("addr add {v4}.{last}/24 dev {device}"));
             host.ip(&format!("addr add {v6}::{last}/64 dev {device} nodad"));
             host.ip(&format!("link set {device} mtu 1500 up"));
         }
+    }
+
+    /// A cable from here to another host, `name` here and `far` there; down, and without addresses.
+    pub(crate) fn cable(&self, name: &str, other: &Host, far: &str) {
+        self.ip(&format!("link add {name} type veth peer name {far} netns {}", other.name));
     }
 
     /// A program on this host.

@@ -1,0 +1,98 @@
+//! What an application has to do that makes transfer specs for this gateway, one line each. How the client falls back is
+//! told in `docs/protocol.md`.
+
+use super::reach::leading;
+use crate::config::{
+    AdmissionConfig, AffinityKey, BindClient, Config, Protocol, TokenKind, TokenLevel, UpstreamConfig, WhenFull,
+    units::format_duration,
+};
+
+/// The lines that hold for this configuration.
+pub(super) fn lines(config: &Config, host: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let of = |protocol| config.listeners.iter().filter(move |listener| listener.protocol == protocol);
+    let fallbacks: Vec<_> = config.listeners.iter().filter(|listener| listener.protocol.is_fallback()).collect();
+    let is_nominal = of(Protocol::Tcp).next().is_some();
+    if fallbacks.is_empty() && !is_nominal {
+        lines.push("remote_host is the node elsewhere; the gateway is only its client's proxy, and no key of a transfer spec names it: ascp is told by -x".to_owned());
+        lines.push(REPEAT.to_owned());
+        return lines;
+    }
+    lines.push(format!(
+        "remote_host is {host}, the gateway, for control, data and fallback alike; never that of a node"
+    ));
+    for listener in &fallbacks {
+        lines.extend(tokens(listener.name.as_str(), &listener.admission));
+    }
+    let ways: Vec<_> = config.upstreams.iter().map(|upstream| ways(config, upstream)).collect();
+    if ways.contains(&(true, true)) {
+        lines.push("http_fallback: true falls back by itself where SSH is refused; where a firewall drops it in silence that takes two minutes, and where SSH answers and data is blocked it does not come: say \"force\" for those who are known to have no way but HTTP".to_owned());
+    }
+    for (upstream, _) in config.upstreams.iter().zip(&ways).filter(|(_, ways)| **ways == (true, false)) {
+        let name = &upstream.name;
+        lines.push(format!("http_fallback to {name}: \"force\", for there is no other way in; an agent that knows only true and false tries SSH first"));
+    }
+    let [https, http] = [Protocol::Https, Protocol::Http].map(|protocol| of(protocol).next().is_some());
+    if https && http {
+        lines.push("cipher: none means http_fallback_port, any other https_fallback_port".to_owned());
+    } else if https {
+        lines.push("a cipher other than none, which would mean the port in the clear that there is not".to_owned());
+    } else if http {
+        lines.push("cipher: none, for there is no port for the fallback over TLS".to_owned());
+    }
+    if config.listeners.iter().any(|l| l.admission.bind_client == BindClient::Ip && l.protocol.is_fallback()) {
+        lines.push(
+            "a session keeps the address that it began with (bind_client: ip): a client does not change networks in it"
+                .to_owned(),
+        );
+    }
+    lines.push("one transfer is one session and meets one node; the next one may meet another, so all nodes of an upstream have the same files".to_owned());
+    for upstream in config.upstreams.iter().filter(|upstream| leading(config, upstream).next().is_some()) {
+        let same = match upstream.affinity.key {
+            AffinityKey::Session => continue,
+            AffinityKey::Client => "those of one client address",
+            AffinityKey::User => "those of one user",
+        };
+        let idle = format_duration(upstream.affinity.idle);
+        lines.push(format!("sessions to {}: {same} meet the same node, until none came for {idle}", upstream.name));
+    }
+    let range = of(Protocol::Udp).map(|listener| listener.address.ports()).max().unwrap_or(0);
+    if range > 1 {
+        lines.push(format!("multi_session: up to {range}, each with a data port of its own from fasp_port on"));
+    } else if range == 1 {
+        lines.push(
+            "multi_session: each of its sessions wants a data port of its own, and there is one: leave it out"
+                .to_owned(),
+        );
+    }
+    lines.push(REPEAT.to_owned());
+    if !fallbacks.is_empty() && config.limits.when_full == WhenFull::Wait {
+        let wait = format_duration(config.limits.max_wait);
+        lines.push(format!("a start may wait up to {wait} for a place: no timeout of the application is shorter"));
+    }
+    lines
+}
+
+const REPEAT: &str = "resume_policy: attrs or more, not none, and the application starts a transfer again that failed: by its fallback the client repeats nothing by itself; the same user from the same address meets the node that has the part";
+
+/// Whether an upstream has the fallback, and whether it has control.
+fn ways(config: &Config, upstream: &UpstreamConfig) -> (bool, bool) {
+    let any = |is: fn(Protocol) -> bool| leading(config, upstream).any(|listener| is(listener.protocol));
+    (any(Protocol::is_fallback), any(|protocol| protocol == Protocol::Tcp))
+}
+
+/// What the token must be at a listener.
+fn tokens(name: &str, admission: &AdmissionConfig) -> Option<String> {
+    let word = |kind: &TokenKind| match kind {
+        TokenKind::Transfer => "transfer",
+        TokenKind::Basic => "Basic",
+        TokenKind::Bearer => "Bearer",
+    };
+    let kinds = admission.kinds.iter().map(word).collect::<Vec<_>>().join(", ");
+    let keys = if admission.access_keys.is_empty() { "" } else { ", of one of its access keys" };
+    match admission.token {
+        TokenLevel::Off => None,
+        TokenLevel::Shape => Some(format!("token is required at {name}, and must have the shape of one: {kinds}")),
+        TokenLevel::Decode => Some(format!("token is required at {name}, must decode and be in time{keys}: {kinds}")),
+    }
+}
