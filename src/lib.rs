@@ -35,7 +35,7 @@
 //! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
 //! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.
 //!
-//! # Eight stories
+//! # Nine stories
 //!
 //! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
@@ -73,6 +73,11 @@
 //! whole new generation aside (certificates are read again) and binds what is new. Until here nothing
 //! has changed; from here nothing can fail. Each listener gets its new door; one that is gone refuses
 //! new sessions and closes when its last one is over. Nodes that stay keep their health and leases.
+//!
+//! **A node from the DNS.** Where the config gives a name instead of nodes, a task of the generation looks it up as often as the
+//! answer wants ([`upstream::Discovery`], with a resolver of [`net::dns`] that remembers nothing). What is new among the answer
+//! becomes a node and is checked; a node that it has no more drains, and is left out once nothing is on it. The set
+//! changes under its readers, so nobody waits for it, and no door is built anew.
 //!
 //! **An upgrade.** [`gateway`] starts the installed program anew, with a pair of Unix sockets between the two
 //! ([`net::passage`]). The new process builds its generation on the sockets of the old one, which then stands still for a

@@ -1,4 +1,5 @@
-//! `fallgate check`: everything that `run` reads, and no port.
+//! `fallgate check`: everything that `run` reads, and no port. Of others it asks name servers alone, where they are to tell of
+//! nodes.
 
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ pub(super) fn check(options: &Options) -> u8 {
         complain(&error);
         return USAGE;
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().iter().map(ToString::to_string).chain(unfound(&config)) {
         say(format_args!("warning: {warning}"));
     }
     let needed = files::needed(&config);
@@ -43,8 +44,12 @@ pub(super) fn check(options: &Options) -> u8 {
         ));
     }
     let nodes: usize = config.upstreams.iter().map(|u| u.nodes.len()).sum();
+    let found = match config.upstreams.iter().filter(|u| u.discovery.is_some()).count() {
+        0 => String::new(),
+        names => format!(", and those of {names} names"),
+    };
     say(format_args!(
-        "{} is good: {} listeners, {} upstreams, {nodes} nodes",
+        "{} is good: {} listeners, {} upstreams, {nodes} nodes{found}",
         path.display(),
         config.listeners.len(),
         config.upstreams.len(),
@@ -53,4 +58,13 @@ pub(super) fn check(options: &Options) -> u8 {
         Some(url) => against::compare(&config, url, options.token_file.as_deref()),
         None => OK,
     }
+}
+
+/// Upstreams whose nodes are not found in the DNS now.
+fn unfound(config: &Config) -> Vec<String> {
+    if config.upstreams.iter().all(|upstream| upstream.discovery.is_none()) {
+        return Vec::new();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map(|runtime| runtime.block_on(Gateway::unfound(config))).unwrap_or_default()
 }

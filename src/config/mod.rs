@@ -12,6 +12,7 @@ mod address;
 mod bandwidth;
 mod change;
 mod difference;
+mod discovery;
 mod env;
 mod error;
 mod files;
@@ -47,6 +48,7 @@ use serde_json::Value;
 pub use address::{ListenAddress, NoAddress};
 pub use bandwidth::{Bandwidth, BandwidthConfig};
 pub use difference::{Difference, What};
+pub use discovery::{DiscoveryConfig, DiscoveryType};
 pub use error::{ConfigError, Problem};
 pub use host::HostPattern;
 pub use limits::{LimitsConfig, ListenerLimitsConfig, RateConfig, WhenFull};
@@ -92,7 +94,7 @@ pub struct Config {
     /// How long things may take.
     #[serde(default)]
     pub timeouts: TimeoutsConfig,
-    /// How forward proxies find the addresses of names.
+    /// How forward proxies find the addresses of names, and upstreams with `discovery` their nodes.
     #[serde(default)]
     pub resolver: ResolverConfig,
     /// Where sessions and pins are kept: `memory`, or a file, with which a gateway that comes after a crash or a restart goes on with them; default `memory`.

@@ -1,4 +1,4 @@
-//! `resolver`: how forward proxies find the addresses of names.
+//! `resolver`: how forward proxies find the addresses of names, and upstreams with `discovery` their nodes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::leaf;
 
-/// How forward proxies find the addresses of names. Upstreams have theirs found by the system.
+/// How forward proxies find the addresses of names, and upstreams with `discovery` their nodes. Names of configured nodes are
+/// found by the system.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResolverConfig {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::leaf;
+use super::{DiscoveryConfig, leaf};
 
 /// A group of nodes that serve the same files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -45,9 +45,13 @@ pub struct UpstreamConfig {
     #[serde(default = "default_node_grace", with = "leaf::duration")]
     #[schemars(schema_with = "leaf::duration::any")]
     pub node_grace: Duration,
-    /// The nodes; required, at least one.
+    /// The nodes, at least one; required where no `discovery` finds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub nodes: Vec<NodeConfig>,
+    /// How the nodes are found in the DNS, instead of `nodes`; default `null`.
+    #[serde(default)]
+    pub discovery: Option<DiscoveryConfig>,
 }
 
 fn default_max_pins() -> u32 {
@@ -251,17 +255,12 @@ impl NodeConfig {
     /// The port on which it serves this; in a validated configuration there is one for all that its upstream is used for.
     #[must_use]
     pub fn port(&self, port: NodePort) -> Option<u16> {
-        match port {
-            NodePort::Http => self.ports.http,
-            NodePort::Https => self.ports.https,
-            NodePort::Tcp => self.ports.tcp,
-            NodePort::Udp => self.ports.udp,
-        }
+        self.ports.port(port)
     }
 }
 
 /// What a node serves on a port of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NodePort {
     /// The fallback in the clear.
@@ -303,7 +302,7 @@ fn default_weight() -> u32 {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the type of the field")]
-fn default_max_pending() -> Option<u32> {
+pub(super) fn default_max_pending() -> Option<u32> {
     Some(16)
 }
 
@@ -323,4 +322,26 @@ pub struct PortsConfig {
     /// The port of its data, of a range the first; required where a `udp` listener leads here.
     #[schemars(range(min = 1))]
     pub udp: Option<u16>,
+}
+
+impl PortsConfig {
+    /// The number of this port, where it is given.
+    #[must_use]
+    pub fn port(&self, port: NodePort) -> Option<u16> {
+        match port {
+            NodePort::Http => self.http,
+            NodePort::Https => self.https,
+            NodePort::Tcp => self.tcp,
+            NodePort::Udp => self.udp,
+        }
+    }
+
+    pub(super) fn port_mut(&mut self, port: NodePort) -> &mut Option<u16> {
+        match port {
+            NodePort::Http => &mut self.http,
+            NodePort::Https => &mut self.https,
+            NodePort::Tcp => &mut self.tcp,
+            NodePort::Udp => &mut self.udp,
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What no schema can say: names that must be unique, names that must exist, keys that go together.
 
+mod discovery;
 mod limits;
 mod policy;
 mod protocol;
@@ -168,7 +169,8 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) {
         let place = item_path("upstreams", &names, index);
         let path = format!("{place}.nodes");
         unique(&path, "name", upstream.nodes.iter().map(|node| Some(&node.name)), problems);
-        protocol::ports(config, upstream, &path, problems);
+        self::discovery::discovery(upstream, &place, problems);
+        protocol::ports(config, upstream, &place, problems);
         if upstream.scheme == Scheme::Http && upstream.tls.is_some() {
             problems.push(
                 Problem::new(format!("{place}.tls"), "scheme http has no TLS")

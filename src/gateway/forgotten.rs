@@ -1,4 +1,4 @@
-//! The end of what a reload took out of the config, in metrics and sums.
+//! The end of what a reload took out of the config, or the DNS, in metrics and sums.
 
 use std::{collections::HashSet, time::SystemTime};
 
@@ -8,20 +8,24 @@ use crate::telemetry::Known;
 /// How far that has come.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
-    /// The last reload, whatever came of it, of which nothing is left to be forgotten.
-    through: Option<(bool, SystemTime)>,
+    /// The last reload, whatever came of it, and how often nodes came or went by then, of which nothing is left to be
+    /// forgotten.
+    through: Option<((bool, SystemTime), u64)>,
 }
 
 impl Forgotten {
     /// Forgets what the running config does not name and nothing uses any more; `retiring` are the listeners that close
     /// once they are through. Costs nothing as long as there is nothing to forget.
     pub(super) fn forget(&mut self, run: &Run, retiring: HashSet<String>) {
-        let last = run.last_reload();
+        let generation = run.generation();
+        let last = (run.last_reload(), generation.upstreams.values().map(|upstream| upstream.node_changes()).sum());
         if self.through == Some(last) {
             return;
         }
         let closing = !retiring.is_empty();
-        let known = known(&run.generation(), retiring);
+        // One that is just coming has series already.
+        let _still: Vec<_> = generation.upstreams.values().map(|upstream| upstream.hold_still()).collect();
+        let known = known(&generation, retiring);
         let (metrics, live) = (run.parts.metrics.forget(&known), run.parts.live.forget(&known));
         self.through = (metrics && live && !closing).then_some(last);
     }
@@ -36,7 +40,8 @@ fn known(generation: &Generation, retiring: HashSet<String>) -> Known {
             known.certificates.extend(door.certificates().into_iter().map(|(name, _)| (listener.name.clone(), name)));
         }
     }
-    for node in generation.upstreams.values().flat_map(|upstream| upstream.nodes()) {
+    known.upstreams.extend(generation.upstreams.keys().cloned());
+    for node in generation.upstreams.values().flat_map(|upstream| upstream.nodes().to_vec()) {
         let (upstream, name) = (node.upstream().to_owned(), node.name().to_owned());
         let port = |port: &crate::config::NodePort| (upstream.clone(), name.clone(), port.as_str().to_owned());
         known.ports.extend(node.checked().iter().map(port));

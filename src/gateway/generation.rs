@@ -26,7 +26,7 @@ use crate::{
         tls_client::ClientTls,
     },
     telemetry::chain,
-    upstream::{Checks, Upstream},
+    upstream::{self, Checks, Discovery, Upstream},
 };
 
 /// A client of the nominal path is remembered at least so long after its last connection and datagram.
@@ -102,22 +102,29 @@ pub(super) struct Generation {
     pub(super) token: Option<Arc<Token>>,
     /// Only the running config's nodes are checked.
     _checks: Vec<Checks>,
+    /// And only for that one nodes are looked up.
+    _discoveries: Vec<Discovery>,
 }
 
 impl Generation {
     /// Builds doors and upstreams; health and leases of nodes that stay where they are go on.
     pub(super) fn build(config: Config, parts: &Parts, before: Option<&Generation>) -> Result<Generation, BuildError> {
         check(&config)?;
+        let discoverer = discoverer(&config)?;
         let upstreams: HashMap<_, _> = config
             .upstreams
             .iter()
             .map(|u| {
                 let old = before.and_then(|b| b.upstreams.get(&u.name));
-                let checked = checked_ports(&config, u);
-                (
-                    u.name.clone(),
-                    Arc::new(Upstream::build(&balanced(&config, u), &checked, old.map(Arc::as_ref), &parts.metrics)),
-                )
+                let (old, checked) = (old.map(Arc::as_ref), checked_ports(&config, u));
+                let upstream = match &discoverer {
+                    Some(resolver) if u.discovery.is_some() => {
+                        let maker = (&*balanced(&config, u), &checked[..], resolver.clone(), &parts.metrics);
+                        Upstream::discovered(maker, old)
+                    }
+                    _ => Upstream::build(&balanced(&config, u), &checked, old, &parts.metrics),
+                };
+                (u.name.clone(), Arc::new(upstream))
             })
             .collect();
         let policies = policies(&config)?;
@@ -131,15 +138,19 @@ impl Generation {
             let door = Door::build(listener, &config, Ground { upstream, policy }, parts, drain.clone())?;
             doors.insert(listener.name.clone(), (door, drain));
         }
-        let mut checks = Vec::new();
+        let (mut checks, mut discoveries) = (Vec::new(), Vec::new());
         for upstream in &config.upstreams {
             let tls = node_tls(upstream)?;
             if let Some(built) = upstreams.get(&upstream.name) {
-                checks.push(Checks::start(&upstream.health_check, built, tls.as_ref(), is_proxied(&config, upstream)));
+                let of_it = Checks::start(&upstream.health_check, built, tls, is_proxied(&config, upstream));
+                match &upstream.discovery {
+                    Some(_) => discoveries.push(Discovery::start(built.clone(), of_it)),
+                    None => checks.push(of_it),
+                }
             }
         }
         let token = token(&config)?;
-        Ok(Generation { config, upstreams, doors, token, _checks: checks })
+        Ok(Generation { config, upstreams, doors, token, _checks: checks, _discoveries: discoveries })
     }
 
     /// The token of a listener whose socket stays: connections of all its doors hear of a drain.
@@ -158,6 +169,18 @@ impl Generation {
         let graces = self.config.listeners.iter().map(|listener| listener.gate_grace);
         let keep = graces.fold(KEEP_CLIENTS, Duration::max);
         self.upstreams.values().for_each(|upstream| upstream.prune_clients(now, keep));
+    }
+
+    /// Waits until the nodes of every upstream were looked up once, whatever came of it.
+    pub(super) async fn looked_up(&self) {
+        for upstream in self.upstreams.values() {
+            upstream.looked_up().await;
+        }
+    }
+
+    /// Whether every upstream has nodes, or had.
+    pub(super) fn has_nodes(&self) -> bool {
+        self.upstreams.values().all(|upstream| upstream.is_known() || !upstream.nodes().is_empty())
     }
 
     /// Whether the first check of every node has ended.
@@ -209,7 +232,7 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     });
     let roots = config.upstreams.iter().filter_map(|upstream| node_tls(upstream).err());
     let users = config.policies.iter().filter_map(|policy| rules(policy).err());
-    let others = [token(config).err(), resolver(config).err()];
+    let others = [token(config).err(), resolver(config).err().or_else(|| discoverer(config).err())];
     let mut problems: Vec<_> = tls.chain(roots).chain(users).chain(others.into_iter().flatten()).collect();
     match (problems.pop(), problems.is_empty()) {
         (None, _) => Ok(()),
@@ -219,6 +242,22 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
             Err(BuildError::Several(problems))
         }
     }
+}
+
+/// Each upstream whose nodes are not found now, with the reason. Name servers are asked, as long as `resolver.timeout` each.
+pub(super) async fn unfound(config: &Config) -> Vec<String> {
+    let Ok(Some(resolver)) = discoverer(config) else { return Vec::new() };
+    let mut problems = Vec::new();
+    for upstream in &config.upstreams {
+        let Some(discovery) = &upstream.discovery else { continue };
+        if let Err(error) = upstream::count_discovered(&resolver, discovery).await {
+            problems.push(format!(
+                "upstreams[{}].discovery.dns: no nodes are found by {}: {error}\n  hint: a gateway starts all the same, but is not ready until there are nodes",
+                upstream.name, discovery.dns
+            ));
+        }
+    }
+    problems
 }
 
 /// The token of the admin door, if there is one.
@@ -240,6 +279,12 @@ fn rules(policy: &PolicyConfig) -> Result<Rules, BuildError> {
 fn resolver(config: &Config) -> Result<Option<Arc<Resolver>>, BuildError> {
     let is_needed = config.listeners.iter().any(|listener| listener.protocol == Protocol::ForwardProxy);
     Ok(is_needed.then(|| Resolver::build(&config.resolver)).transpose()?.map(Arc::new))
+}
+
+/// What nodes are looked up with, if any are.
+fn discoverer(config: &Config) -> Result<Option<Arc<Resolver>>, BuildError> {
+    let is_needed = config.upstreams.iter().any(|upstream| upstream.discovery.is_some());
+    Ok(is_needed.then(|| Resolver::fresh(&config.resolver)).transpose()?.map(Arc::new))
 }
 
 /// How the nodes of an upstream are spoken to over TLS, if they are.

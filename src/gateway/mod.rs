@@ -104,6 +104,11 @@ impl Gateway {
         generation::check(config)
     }
 
+    /// Each upstream whose nodes are not found in the DNS now. That keeps no gateway from running.
+    pub async fn unfound(config: &Config) -> Vec<String> {
+        generation::unfound(config).await
+    }
+
     /// Builds the doors and opens their sockets.
     pub async fn start(config: Config, log: Option<LogHandle>) -> Result<Gateway, StartError> {
         Gateway::start_with(config, Start { log, ..Start::default() }).await
@@ -116,6 +121,8 @@ impl Gateway {
             start.predecessor.map(|before| wait(|| before.greet())).transpose().map_err(StartError::TakeOver)?;
         let parts = Arc::new(Parts::new(&config, greeted.as_ref().map(|before| before.label_key))?);
         let generation = Arc::new(Generation::build(config, &parts, None)?);
+        // Sessions of a process before are on nodes that are to be known.
+        generation.looked_up().await;
         let mut listeners = Listeners::default();
         let (mut inherited, mut greeted) = (Offered::inherited(start.inherited), greeted);
         let offered = greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered);

@@ -18,6 +18,7 @@ impl Operated for Run {
         match () {
             () if self.is_draining() => Readiness::NotReady("draining"),
             () if self.parts.shortage.is_on() => Readiness::NotReady("open_files"),
+            () if !self.generation().has_nodes() => Readiness::NotReady("nodes not found yet"),
             () if !self.generation().is_known() => Readiness::NotReady("nodes not checked yet"),
             () => Readiness::Ready(self.lacks()),
         }
@@ -52,8 +53,8 @@ impl Operated for Run {
     fn drain_node(&self, name: &str, upstream: Option<&str>, drain: bool) -> NodeDrain {
         let generation = self.generation();
         let upstreams = generation.upstreams.values().filter(|it| upstream.is_none_or(|wanted| it.name() == wanted));
-        let nodes: Vec<_> = upstreams.flat_map(|it| it.nodes().iter().filter(|node| node.name() == name)).collect();
-        match nodes[..] {
+        let nodes: Vec<_> = upstreams.flat_map(|it| it.nodes().to_vec()).filter(|node| node.name() == name).collect();
+        match &nodes[..] {
             [] => NodeDrain::Unknown,
             [node] if node.set_drain(drain) => NodeDrain::Done(node.sessions()),
             [_] => NodeDrain::ByConfig,
@@ -108,6 +109,7 @@ impl Run {
             (self.kept_state().is_some_and(|(is_well, _)| !is_well), "state"),
             (!self.parts.access_log.is_well(), "access_log"),
             (!self.last_reload().0, "config"),
+            (self.generation().upstreams.values().any(|upstream| upstream.lacks_nodes()), "discovery"),
         ];
         all.into_iter().filter_map(|(lacks, word)| lacks.then_some(word)).collect()
     }

@@ -51,6 +51,10 @@ fn judge(run: &Run, generation: &Generation, status: &Status) -> (State, Vec<Str
             node.ports.iter().filter(|port| port.known && !port.up).map(|port| port.name.as_str()).collect();
         notes.push(format!("Node {} of {} is down at {}.", node.name, node.upstream, down.join(", ")));
     }
+    for upstream in generation.upstreams.values().filter(|upstream| upstream.lacks_nodes()) {
+        let (name, nodes) = (upstream.name(), upstream.nodes().len());
+        notes.push(format!("The nodes of {name} are not found in the DNS; known: {nodes}."));
+    }
     let soon = status.now + ENDS_SOON.as_secs_f64();
     for certificate in status.certificates.iter().filter(|certificate| certificate.not_after < soon) {
         let days = ((certificate.not_after - status.now) / 86_400.0).floor();
@@ -137,7 +141,7 @@ fn nodes(run: &Run, generation: &Generation, config: &Config, flowing: &[Flowing
             download_rate: sum(of_it().map(|flowing| flowing.download_rate)),
         }
     };
-    upstreams.flat_map(|upstream| upstream.nodes().iter().map(node).collect::<Vec<_>>()).collect()
+    upstreams.flat_map(|upstream| upstream.nodes().to_vec()).map(|found| node(&found)).collect()
 }
 
 /// A sum of rates as it is shown. That of none is 0, where the library's own would be -0.

@@ -1,5 +1,7 @@
 //! The addresses of names, asked of name servers and remembered as long as they say.
 
+mod record;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -14,6 +16,8 @@ use hickory_resolver::{
 use tokio::time::timeout;
 
 use crate::config::ResolverConfig;
+
+pub use record::{Answer, Service};
 
 /// How long it is remembered that there is no such name; it may come into being, and who waits for it tries again.
 const NEGATIVE: Duration = Duration::from_secs(10);
@@ -61,6 +65,18 @@ impl Resolver {
     /// # Errors
     /// No server is configured, and the system's cannot be read.
     pub fn build(config: &ResolverConfig) -> Result<Resolver, DnsError> {
+        Resolver::with(config, PLACES)
+    }
+
+    /// A resolver that remembers nothing: the servers are asked each time.
+    ///
+    /// # Errors
+    /// No server is configured, and the system's cannot be read.
+    pub fn fresh(config: &ResolverConfig) -> Result<Resolver, DnsError> {
+        Resolver::with(config, 0)
+    }
+
+    fn with(config: &ResolverConfig, places: u64) -> Result<Resolver, DnsError> {
         let provider = TokioRuntimeProvider::default();
         let mut builder = if config.servers.is_empty() {
             TokioResolver::builder(provider).map_err(DnsError::System)?
@@ -72,7 +88,7 @@ impl Resolver {
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.timeout = config.timeout / ATTEMPTS;
         options.attempts = ATTEMPTS as usize;
-        options.cache_size = PLACES;
+        options.cache_size = places;
         options.negative_max_ttl = Some(NEGATIVE);
         let inner = builder.build().map_err(DnsError::Failed)?;
         Ok(Resolver { inner, timeout: config.timeout })

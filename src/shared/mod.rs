@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::telemetry::Direction;
 
-pub use nominal::{ClientState, ControlNews, ControlState, FlowState, NodeState, PlaceState};
+pub use nominal::{ClientState, ControlNews, ControlState, FlowState, FoundState, NodeState, PlaceState};
 
 /// The id of a fallback session. Whoever has it has the session, so it is never shown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -43,6 +43,22 @@ pub struct NodeState {
     pub drained: bool,
     /// Its ports whose first check has ended, each with whether it counts as up.
     pub ports: Vec<(NodePort, bool)>,
+    /// What the DNS says of it, where it comes from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundState>,
+}
+
+/// What the DNS says of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundState {
+    /// The port that its SRV record tells.
+    pub port: Option<u16>,
+    /// The priority of that record; 0 without one.
+    pub priority: u16,
+    /// Its share beside the other nodes.
+    pub weight: u32,
+    /// The DNS tells of it no more.
+    pub gone: bool,
 }
 
 /// A control connection that is open in another process.

@@ -28,6 +28,8 @@ pub(super) const ADMIN: &str = "admin";
 pub struct Known {
     /// Listeners that are open.
     pub listeners: HashSet<String>,
+    /// Upstreams, which may have no node yet.
+    pub upstreams: HashSet<String>,
     /// Nodes, by upstream and name.
     pub nodes: HashSet<(String, String)>,
     /// Ports that are checked, by upstream, node and port.
@@ -42,7 +44,7 @@ impl Known {
     }
 
     fn upstream(&self, name: &str) -> bool {
-        self.nodes.iter().any(|(upstream, _)| upstream == name)
+        self.upstreams.contains(name)
     }
 
     /// Whether listener, upstream and node are all known.
@@ -112,6 +114,7 @@ impl Metrics {
         sweep(&self.node_picks, |labels| {
             known.upstream(labels.of("upstream")) || is_upstream_held(labels.of("upstream"))
         });
+        sweep(&self.lookups, |labels| known.upstream(labels.of("upstream")));
         sweep(&self.certificate_not_after, |labels| {
             known.certificates.contains(&of(labels, ["listener", "name"]).into())
         });
@@ -171,6 +174,7 @@ mod tests {
         let pair = |node: &&str| ("u".to_owned(), (*node).to_owned());
         Known {
             listeners: listeners.iter().map(|name| (*name).to_owned()).collect(),
+            upstreams: ["u".to_owned()].into(),
             nodes: nodes.iter().map(pair).collect(),
             ports: nodes.iter().map(|node| ("u".to_owned(), (*node).to_owned(), "tcp".to_owned())).collect(),
             certificates: [("a".to_owned(), "new".to_owned())].into(),

@@ -256,6 +256,18 @@ words! {
 }
 
 words! {
+    /// What came of one lookup of an upstream's nodes.
+    LookupResult {
+        /// All nodes that there are.
+        Found = "found",
+        /// The name servers say that there are none.
+        Nothing = "nothing",
+        /// The name servers could not say, or not all.
+        Failed = "failed",
+    }
+}
+
+words! {
     /// How one active health check ended.
     HealthResult {
         /// The node is fine.

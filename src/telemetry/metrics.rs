@@ -86,6 +86,8 @@ pub struct Metrics {
     pub(super) health_checks: IntCounterVec,
     /// Node choices by what decided.
     pub(super) node_picks: IntCounterVec,
+    /// Lookups of the nodes of an upstream by result.
+    pub(super) lookups: IntCounterVec,
     /// Number of the applied config, from 1.
     pub config_generation: IntGauge,
     /// 1 when the last reload was applied, 0 when it was rejected.
@@ -236,6 +238,11 @@ impl Metrics {
                 &["upstream", "node", "port", "result"],
             )?,
             node_picks: f.counters("node_picks_total", "Node choices by what decided.", &["upstream", "how"])?,
+            lookups: f.counters(
+                "discovery_lookups_total",
+                "Lookups of an upstream's nodes by result.",
+                &["upstream", "result"],
+            )?,
             config_generation: f.gauge("config_generation", "Number of the applied config, from 1.")?,
             config_last_reload_success: f.gauge("config_last_reload_success", "1 when the last reload was applied.")?,
             config_last_reload_timestamp: f

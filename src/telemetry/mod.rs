@@ -34,12 +34,12 @@ pub use chain::chain;
 pub use families::Family;
 pub use known::Known;
 pub use labels::{
-    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, NodeWait,
-    Operation, Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
+    ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit,
+    LookupResult, NodeWait, Operation, Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
 };
 pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;
-pub use nodes::{NodeMetrics, UpstreamMetrics};
+pub use nodes::{LookupMetrics, NodeMetrics, UpstreamMetrics};
 pub use record::Record;
 pub use refusals::RefusalSeen;
 pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::{
-    labels::{HealthResult, PickHow},
+    labels::{HealthResult, LookupResult, PickHow},
     metrics::Metrics,
     series::ActiveGuard,
 };
@@ -31,6 +31,10 @@ struct OfPort {
 #[derive(Debug)]
 pub struct UpstreamMetrics(Vec<IntCounter>);
 
+/// The series of the lookups of one upstream whose nodes are discovered, resolved once.
+#[derive(Debug)]
+pub struct LookupMetrics(Vec<IntCounter>);
+
 impl Metrics {
     /// The series of one node of which these ports are checked.
     pub fn node(&self, upstream: &str, name: &str, checked: &[NodePort]) -> NodeMetrics {
@@ -53,6 +57,12 @@ impl Metrics {
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let picks = |how: &PickHow| self.node_picks.with_label_values(&[name, how.as_str()]);
         UpstreamMetrics(PickHow::ALL.iter().map(picks).collect())
+    }
+
+    /// The series of the lookups of one upstream whose nodes are discovered.
+    pub fn lookups(&self, name: &str) -> LookupMetrics {
+        let lookups = |result: &LookupResult| self.lookups.with_label_values(&[name, result.as_str()]);
+        LookupMetrics(LookupResult::ALL.iter().map(lookups).collect())
     }
 }
 
@@ -95,5 +105,12 @@ impl UpstreamMetrics {
     /// Counts a choice of a node by what decided.
     pub fn picked(&self, how: PickHow) {
         self.0[how as usize].inc();
+    }
+}
+
+impl LookupMetrics {
+    /// Counts a lookup.
+    pub fn ended(&self, result: LookupResult) {
+        self.0[result as usize].inc();
     }
 }

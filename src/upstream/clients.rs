@@ -233,6 +233,16 @@ impl Clients {
         Some(self.trying(client))
     }
 
+    /// Whether anything live of any client is on the node of this name.
+    pub(super) fn are_on(&self, node: &str) -> bool {
+        let is_on = |client: &Arc<Client>| {
+            client.is_live()
+                && (client.place().node.name() == node
+                    || client.places().iter().any(|(_, place)| place.node.name() == node))
+        };
+        self.table.pin().values().any(is_on)
+    }
+
     /// All clients.
     pub(super) fn all(&self) -> Vec<(IpAddr, Arc<Client>)> {
         self.table.pin().iter().map(|(ip, client)| (*ip, client.clone())).collect()

@@ -12,8 +12,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Client, Control, Lease, Node, Place, Upstream, Wish};
-use crate::shared::{ClientState, ControlNews, ControlState, NodeState, PinState, PlaceState, SessionState};
+use super::{Client, Control, Lease, Node, Place, Upstream, Wish, made::Found};
+use crate::shared::{
+    ClientState, ControlNews, ControlState, FoundState, NodeState, PinState, PlaceState, SessionState,
+};
 
 /// Hears of control connections.
 type Hook = Box<dyn Fn(ControlNews) + Send + Sync>;
@@ -81,7 +83,7 @@ impl Place {
 impl Upstream {
     /// A lease on the node of this name for what is on it already, whatever its limits say.
     pub fn lease_on(&self, node: &str) -> Option<Lease> {
-        self.nodes.iter().find(|known| known.name() == node).map(|node| node.lease())
+        self.find_or_bring(node).map(|node| node.lease())
     }
 
     /// All pins.
@@ -114,7 +116,7 @@ impl Upstream {
     /// A session ended in another process: where its partial files are is remembered, or forgotten once one of the same
     /// client and user ended well. One on a node that this config does not have changes nothing.
     pub fn ended_elsewhere(&self, session: &SessionState, well: bool) {
-        if let Some(node) = self.nodes.iter().find(|node| node.name() == session.node) {
+        if let Some(node) = self.nodes.now().iter().find(|node| node.name() == session.node) {
             let (port, id) = (self.fallback_port(), Some(session.key.0));
             self.session_ended(
                 Wish { port, session: id, client: session.client, user: session.user.as_deref() },
@@ -138,14 +140,25 @@ impl Upstream {
                 node: node.name().to_owned(),
                 drained: node.is_drained(),
                 ports: known.map(|port| (*port, node.is_up(*port))).collect(),
+                found: node.found().map(|found| FoundState {
+                    port: found.port,
+                    priority: found.priority,
+                    weight: found.weight,
+                    gone: node.is_gone(),
+                }),
             }
         };
-        self.nodes.iter().map(state).collect()
+        self.nodes.now().iter().map(state).collect()
     }
 
-    /// Takes over what another process knows of a node.
+    /// Takes over what another process knows of a node; also the node, where both discover theirs.
     pub fn bring_node(&self, state: &NodeState) {
-        let Some(node) = self.nodes.iter().find(|node| node.name() == state.node) else { return };
+        if let Some(found) = &state.found {
+            let (host, port, priority, weight) = (state.node.clone(), found.port, found.priority, found.weight);
+            self.bring_found(Found { host, port, priority, weight: weight.clamp(1, 100) }, found.gone);
+        }
+        let nodes = self.nodes();
+        let Some(node) = nodes.iter().find(|node| node.name() == state.node) else { return };
         if state.drained {
             node.set_drain(true);
         }
@@ -201,8 +214,7 @@ impl Upstream {
     }
 
     fn place(&self, state: &PlaceState) -> Option<Place> {
-        let node = self.nodes.iter().find(|node| node.name() == state.node)?;
-        Some(Place { node: node.clone(), ip: state.ip })
+        Some(Place { node: self.find_or_bring(&state.node)?, ip: state.ip })
     }
 }
 

@@ -22,30 +22,55 @@ use crate::{
     telemetry::HealthResult,
 };
 
-/// The running checks of an upstream; dropping it ends them.
+/// The running checks of an upstream's nodes; dropping it ends them.
 #[derive(Debug)]
-pub struct Checks(Vec<AbortHandle>);
+pub struct Checks {
+    config: HealthCheckConfig,
+    tls: Option<ClientTls>,
+    proxied: bool,
+    running: Vec<(Arc<Node>, Vec<AbortHandle>)>,
+}
 
 impl Checks {
-    /// Starts a check for each node of the upstream; `tls` is how its nodes are spoken to over TLS, and `proxied`
+    /// Starts checks for each node of the upstream; `tls` is how its nodes are spoken to over TLS, and `proxied`
     /// whether control connections to them begin with a PROXY header.
     /// Must be called inside a runtime.
-    pub fn start(config: &HealthCheckConfig, upstream: &Upstream, tls: Option<&ClientTls>, proxied: bool) -> Checks {
-        let mut tasks = Vec::new();
-        for node in upstream.nodes() {
-            for port in node.checked() {
-                tasks
-                    .push(tokio::spawn(run(node.clone(), *port, config.clone(), tls.cloned(), proxied)).abort_handle());
+    pub fn start(config: &HealthCheckConfig, upstream: &Upstream, tls: Option<ClientTls>, proxied: bool) -> Checks {
+        let mut checks = Checks { config: config.clone(), tls, proxied, running: Vec::new() };
+        checks.follow(upstream);
+        checks
+    }
+
+    /// Starts those of nodes that have come, and ends those of nodes that went.
+    pub(super) fn follow(&mut self, upstream: &Upstream) {
+        let nodes = upstream.nodes();
+        self.running.retain(|(node, tasks)| {
+            let stays = nodes.iter().any(|other| Arc::ptr_eq(other, node));
+            if !stays {
+                tasks.iter().for_each(AbortHandle::abort);
             }
-            tasks.push(tokio::spawn(look_up(node.clone(), config.interval)).abort_handle());
+            stays
+        });
+        for node in nodes.iter() {
+            if !self.running.iter().any(|(other, _)| Arc::ptr_eq(other, node)) {
+                self.running.push((node.clone(), self.check(node)));
+            }
         }
-        Checks(tasks)
+    }
+
+    fn check(&self, node: &Arc<Node>) -> Vec<AbortHandle> {
+        let of_port = |port: &NodePort| {
+            tokio::spawn(run(node.clone(), *port, self.config.clone(), self.tls.clone(), self.proxied)).abort_handle()
+        };
+        let mut tasks: Vec<_> = node.checked().iter().map(of_port).collect();
+        tasks.push(tokio::spawn(look_up(node.clone(), self.config.interval)).abort_handle());
+        tasks
     }
 }
 
 impl Drop for Checks {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        self.running.iter().flat_map(|(_, tasks)| tasks).for_each(AbortHandle::abort);
     }
 }
 

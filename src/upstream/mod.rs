@@ -1,14 +1,18 @@
 //! Which node: named groups of transfer nodes, how one is chosen, and how their health is known.
 //!
-//! Knows no protocol but the health checks' own, and nothing of limits.
+//! Knows no protocol but the health checks' own, and nothing of limits. Nodes are given, or `discovery` has them from the DNS.
 
 mod balance;
 mod clients;
+mod discovered;
+mod discovery;
 mod elsewhere;
 mod hash;
 mod health;
 mod lease;
+mod made;
 mod node;
+mod nodes;
 mod nominal;
 mod pins;
 mod verdict;
@@ -16,7 +20,7 @@ mod verdict;
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -29,13 +33,17 @@ use crate::{
 
 use balance::Candidate;
 use clients::Clients;
+use discovered::Discovered;
+use nodes::Nodes;
 use pins::{PinKind, Pins};
 
 pub use clients::{Client, Place};
+pub use discovery::{Discovery, count as count_discovered};
 pub use elsewhere::PinNews;
 pub use health::Checks;
 pub use lease::{Lease, Pending};
 pub use node::Node;
+pub use nodes::Still;
 pub use nominal::{Attempt, Control};
 
 /// A named group of nodes.
@@ -45,7 +53,9 @@ pub struct Upstream {
     fallback: NodePort,
     balance: Balance,
     when_all_down: WhenAllDown,
-    nodes: Vec<Arc<Node>>,
+    nodes: Nodes,
+    discovered: Option<Discovered>,
+    room: OnceLock<node::HasRoom>,
     affinity: AffinityConfig,
     max_pins: u32,
     pins: Arc<Pins>,
@@ -87,11 +97,21 @@ impl Upstream {
             .nodes
             .iter()
             .map(|node| {
-                let same =
-                    before.and_then(|u| u.nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node)));
+                let nodes = before.map(Upstream::nodes).unwrap_or_default();
+                let same = nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node));
                 Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics))
             })
             .collect();
+        Upstream::with(config, nodes, None, before, metrics)
+    }
+
+    fn with(
+        config: &UpstreamConfig,
+        nodes: Vec<Arc<Node>>,
+        discovered: Option<Discovered>,
+        before: Option<&Upstream>,
+        metrics: &Metrics,
+    ) -> Upstream {
         Upstream {
             name: config.name.clone(),
             fallback: config.scheme.port(),
@@ -101,7 +121,9 @@ impl Upstream {
             max_pins: config.max_pins,
             pins: pins(config.max_pins, before),
             clients: clients(config.max_pins, before),
-            nodes,
+            nodes: Nodes::new(nodes, before.map(|before| &before.nodes)),
+            discovered,
+            room: OnceLock::new(),
             turn: AtomicUsize::new(0),
             all_down: before.map_or_else(Arc::default, |before| before.all_down.clone()),
             metrics: metrics.upstream(&config.name),
@@ -116,7 +138,9 @@ impl Upstream {
 
     /// Has `tell` called with its name whenever one of its nodes may have room that had none; for the first caller alone.
     pub fn tell_room(&self, tell: Arc<dyn Fn(&str) + Send + Sync>) {
-        self.nodes.iter().for_each(|node| node.tell_room(node::HasRoom(tell.clone())));
+        let _still = self.hold_still();
+        let room = self.room.get_or_init(|| node::HasRoom(tell));
+        self.nodes.now().iter().for_each(|node| node.tell_room(room.clone()));
     }
 
     /// The configured name.
@@ -129,14 +153,9 @@ impl Upstream {
         self.fallback
     }
 
-    /// All nodes, in the order of the config.
-    pub fn nodes(&self) -> &[Arc<Node>] {
-        &self.nodes
-    }
-
-    /// Whether every node's first check has ended.
-    pub fn is_known(&self) -> bool {
-        self.nodes.iter().all(|n| n.is_known())
+    /// All nodes that there are now, in the order of the config, or of their addresses or names where they are discovered.
+    pub fn nodes(&self) -> Arc<Vec<Arc<Node>>> {
+        Arc::clone(&self.nodes.now())
     }
 
     /// Takes a lease on a node for a new session; `tried` are left out.
@@ -192,7 +211,7 @@ impl Upstream {
     /// A lease on the node of this name, if it is up, not tried and has room.
     fn lease_by_name(&self, wish: Wish<'_>, name: &str, tried: &[Arc<Node>]) -> Option<Lease> {
         let is_it = |n: &&Arc<Node>| n.name() == name && n.is_up(wish.port) && !tried.iter().any(|t| t.name() == name);
-        self.nodes.iter().find(is_it)?.try_lease()
+        self.nodes.now().iter().find(is_it)?.try_lease()
     }
 
     fn balanced(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
@@ -201,10 +220,12 @@ impl Upstream {
             None => client_key(wish.client),
         });
         loop {
-            let is_free = |n: &&Arc<Node>| n.has_room() && !tried.iter().any(|t| t.name() == n.name());
-            let free: Vec<_> = self.nodes.iter().filter(is_free).collect();
-            let up: Vec<_> = free.iter().copied().filter(|n| n.is_up(wish.port)).collect();
-            let all_down = || self.nodes.iter().all(|n| !n.is_up(wish.port));
+            let nodes = self.nodes.now();
+            let is_open = |n: &&Arc<Node>| !n.drains() && !tried.iter().any(|t| t.name() == n.name());
+            let open: Vec<_> = nodes.iter().filter(is_open).collect();
+            let with_room = |nodes: Vec<_>| first(nodes).into_iter().filter(|n: &&Arc<Node>| n.has_room()).collect();
+            let up: Vec<_> = with_room(open.iter().copied().filter(|n| n.is_up(wish.port)).collect());
+            let all_down = || !nodes.is_empty() && nodes.iter().all(|n| !n.is_up(wish.port));
             let now = Instant::now();
             let (node, how) = match self.choose(wish.port, &key, &up, now) {
                 Some(node) => {
@@ -213,7 +234,8 @@ impl Upstream {
                 }
                 None if self.when_all_down == WhenAllDown::TryAll && all_down() => {
                     self.note_all_down(wish.port, true);
-                    (self.choose(wish.port, &key, &free, now).ok_or(NoNode)?, PickHow::TryAll)
+                    let all: Vec<_> = with_room(open);
+                    (self.choose(wish.port, &key, &all, now).ok_or(NoNode)?, PickHow::TryAll)
                 }
                 None => return Err(NoNode),
             };
@@ -237,8 +259,9 @@ impl Upstream {
     /// The node that the key's hash names among those that are up: for requests of sessions that
     /// this gateway does not know. Takes no lease on its own account.
     pub fn by_hash(&self, key: &[u8]) -> Result<Lease, NoNode> {
-        let up: Vec<_> = self.nodes.iter().filter(|n| n.is_up(n.fallback_port())).collect();
-        let node = highest(key, &up).ok_or(NoNode)?;
+        let nodes = self.nodes.now();
+        let up = nodes.iter().filter(|n| n.is_up(n.fallback_port()) && !n.is_gone()).collect();
+        let node = highest(key, &first(up)).ok_or(NoNode)?;
         self.count(PickHow::Hash);
         Ok(node.lease())
     }
@@ -290,6 +313,12 @@ fn client_key(client: IpAddr) -> Vec<u8> {
 
 fn resume_key(wish: Wish<'_>) -> (Vec<u8>, &[u8]) {
     (client_key(wish.client), wish.user.unwrap_or_default().as_bytes())
+}
+
+/// Those of the least priority among these.
+fn first(nodes: Vec<&Arc<Node>>) -> Vec<&Arc<Node>> {
+    let least = nodes.iter().map(|node| node.priority()).min();
+    nodes.into_iter().filter(|node| Some(node.priority()) == least).collect()
 }
 
 fn highest<'a>(key: &[u8], nodes: &[&'a Arc<Node>]) -> Option<&'a Arc<Node>> {

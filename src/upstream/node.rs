@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::{
     balance,
     lease::{Lease, Pending},
+    made::{Found, Origin},
     verdict::Verdict,
 };
 use crate::{
@@ -32,6 +33,8 @@ pub(super) struct NodeState {
     turn: AtomicU32,
     /// An operator lets nothing new go there.
     drained: AtomicBool,
+    /// The DNS tells of it no more: nothing new goes there.
+    gone: AtomicBool,
 }
 
 /// Told that a node may have room again.
@@ -58,6 +61,7 @@ pub struct Node {
     pending: Option<Arc<Semaphore>>,
     metrics: NodeMetrics,
     has_room: OnceLock<HasRoom>,
+    origin: Option<Origin>,
 }
 
 impl Node {
@@ -68,7 +72,20 @@ impl Node {
         before: Option<&Node>,
         metrics: &Metrics,
     ) -> Node {
-        let node = Node {
+        let node = Node::at((upstream, checked), config, None, before, metrics);
+        node.show();
+        node
+    }
+
+    /// One that may come from the DNS; nothing is shown of it yet.
+    pub(super) fn at(
+        (upstream, checked): (&UpstreamConfig, &[NodePort]),
+        config: &NodeConfig,
+        origin: Option<Origin>,
+        before: Option<&Node>,
+        metrics: &Metrics,
+    ) -> Node {
+        Node {
             upstream: upstream.name.clone(),
             full_name: format!("{}/{}", upstream.name, config.name).into(),
             scheme: upstream.scheme,
@@ -79,9 +96,8 @@ impl Node {
             state: before.map_or_else(Arc::default, |node| node.state.clone()),
             metrics: metrics.node(&upstream.name, &config.name, checked),
             has_room: OnceLock::new(),
-        };
-        node.show();
-        node
+            origin,
+        }
     }
 
     /// Whom to tell from now on that there is room: a session has left, or the node is up again.
@@ -165,7 +181,29 @@ impl Node {
 
     /// Whether nothing new goes there, by the config or by an operator. What is there goes on.
     pub fn drains(&self) -> bool {
-        self.config.drain || self.state.drained.load(Ordering::Relaxed)
+        self.config.drain || self.is_gone() || self.state.drained.load(Ordering::Relaxed)
+    }
+
+    /// Whether the DNS tells of it no more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.gone.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the DNS tells of it no more. True where that is news.
+    pub(super) fn set_gone(&self, gone: bool) -> bool {
+        let was = self.state.gone.swap(gone, Ordering::Relaxed);
+        self.show_drain();
+        was != gone
+    }
+
+    /// What the DNS says of it, where it comes from there.
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.origin.as_ref().map(|origin| &origin.found)
+    }
+
+    /// New sessions go to nodes of the least that are up; 0 where nothing says otherwise.
+    pub(super) fn priority(&self) -> u16 {
+        self.found().map_or(0, |found| found.priority)
     }
 
     /// Whether an operator lets nothing new go there.
@@ -173,8 +211,8 @@ impl Node {
         self.state.drained.load(Ordering::Relaxed)
     }
 
-    /// Lets nothing new go there from now on, or again. It outlives a reload. False where the config drains it, which
-    /// alone can end that.
+    /// Lets nothing new go there from now on, or again. It outlives a reload. False where the config drains it, or
+    /// the DNS tells of it no more; these alone can end that.
     pub fn set_drain(&self, drain: bool) -> bool {
         let before = self.drains();
         self.state.drained.store(drain, Ordering::Relaxed);
@@ -186,7 +224,7 @@ impl Node {
         if !self.drains() {
             self.has_room_again();
         }
-        drain || !self.config.drain
+        drain || !(self.config.drain || self.is_gone())
     }
 
     fn show_drain(&self) {
@@ -241,8 +279,12 @@ impl Node {
         if self.config.host.parse::<IpAddr>().is_ok() {
             return Ok(());
         }
-        // The port plays no part in looking up a name.
-        let found: Vec<_> = tokio::net::lookup_host((self.config.host.as_str(), 0)).await?.map(|a| a.ip()).collect();
+        let host = self.config.host.as_str();
+        let found: Vec<_> = match &self.origin {
+            Some(origin) => origin.resolver.addresses(host).await.map_err(io::Error::other)?,
+            // The port plays no part in looking up a name.
+            None => tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect(),
+        };
         if !found.is_empty() {
             *self.state.addresses.lock().unwrap_or_else(PoisonError::into_inner) = found;
         }
@@ -335,7 +377,7 @@ impl Node {
         verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self) {
+    pub(super) fn show(&self) {
         for port in &self.checked {
             self.metrics.show(*port, self.is_up(*port));
         }

@@ -139,6 +139,7 @@ impl Upstream {
         if let Some((place, client)) = &pinned
             && self
                 .nodes
+                .now()
                 .iter()
                 .any(|n| n.name() == place.node.name() && n.is_same(&place.node) && n.is_up(NodePort::Udp))
         {

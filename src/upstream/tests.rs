@@ -198,12 +198,12 @@ async fn a_pinned_node_that_is_down_is_replaced_and_counted() {
 #[tokio::test]
 async fn a_dead_fallback_takes_no_control_port_down_and_the_other_way_round() {
     let u = upstream("round_robin", CONTROL);
-    for node in u.nodes() {
+    for node in u.nodes().iter() {
         node.judge(NodePort::Http, false, 1, Instant::now());
     }
     assert!(u.pick(ANYBODY, &[]).is_err());
     assert!(control(&u, client(1)).await.is_ok());
-    for node in u.nodes() {
+    for node in u.nodes().iter() {
         node.judge(NodePort::Http, true, 1, Instant::now());
         node.judge(NodePort::Tcp, false, 1, Instant::now());
     }

@@ -25,6 +25,7 @@ mod data;
 mod data_churn;
 mod data_hostile;
 mod data_ranges;
+mod discovery;
 mod exhaustion;
 mod explain;
 mod flood;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::error::Problem;
 use super::super::shape::item_path;
 use super::super::units::format_size;
-use super::super::{Config, Gate, ListenerConfig, NodeConfig, NodePort, Protocol, Scheme, UpstreamConfig};
+use super::super::{Config, Gate, ListenerConfig, NodePort, PortsConfig, Protocol, Scheme, UpstreamConfig};
 
 const FALLBACK: &[Protocol] = &[Protocol::Https, Protocol::Http];
 const STREAMS: &[Protocol] = &[Protocol::Https, Protocol::Http, Protocol::Tcp, Protocol::ForwardProxy];
@@ -101,7 +101,7 @@ pub(super) fn udp(config: &Config, listener: &ListenerConfig, path: &str, proble
     }
 }
 
-/// Every node needs the ports that the listeners of its upstream lead to; `path` is the place of the list.
+/// Every node needs the ports that the listeners of its upstream lead to; `path` is the place of the upstream.
 pub(super) fn ports(config: &Config, upstream: &UpstreamConfig, path: &str, problems: &mut Vec<Problem>) {
     let mut needed = Vec::new();
     for listener in config.listeners.iter().filter(|listener| listener.upstream.as_ref() == Some(&upstream.name)) {
@@ -117,11 +117,18 @@ pub(super) fn ports(config: &Config, upstream: &UpstreamConfig, path: &str, prob
         }
     }
     let names: Vec<_> = upstream.nodes.iter().map(|node| Some(node.name.clone())).collect();
-    for (index, node) in upstream.nodes.iter().enumerate() {
-        for (port, range) in &needed {
-            let place = format!("{}.ports.{}", item_path(path, &names, index), port.as_str());
-            match node.port(*port) {
-                None => problems.push(missing(*port, upstream.scheme, node, place)),
+    let list = format!("{path}.nodes");
+    let place = |index| item_path(&list, &names, index);
+    let nodes = upstream.nodes.iter().enumerate().map(|(index, node)| (place(index), &node.ports, None));
+    let found = upstream
+        .discovery
+        .iter()
+        .map(|discovery| (format!("{path}.discovery"), &discovery.ports, discovery.told_port(upstream.scheme)));
+    for (place, ports, told) in nodes.chain(found) {
+        for (port, range) in needed.iter().filter(|(port, _)| told != Some(*port)) {
+            let place = format!("{place}.ports.{}", port.as_str());
+            match ports.port(*port) {
+                None => problems.push(missing(*port, upstream.scheme, ports, place)),
                 Some(first) if u32::from(first) + u32::from(*range) > 0x1_0000 => problems.push(
                     Problem::new(place, format!("a range of {range} ports cannot begin at {first}"))
                         .hint(format!("{} at most", 0x1_0000 - u32::from(*range))),
@@ -132,7 +139,7 @@ pub(super) fn ports(config: &Config, upstream: &UpstreamConfig, path: &str, prob
     }
 }
 
-fn missing(port: NodePort, scheme: Scheme, node: &NodeConfig, place: String) -> Problem {
+fn missing(port: NodePort, scheme: Scheme, ports: &PortsConfig, place: String) -> Problem {
     let word = port.as_str();
     let (message, give) = match port {
         NodePort::Http => (format!("scheme {word} of the upstream needs this port"), "give it, such as 8080"),
@@ -145,7 +152,7 @@ fn missing(port: NodePort, scheme: Scheme, node: &NodeConfig, place: String) -> 
         Scheme::Http => Scheme::Https,
         Scheme::Https => Scheme::Http,
     };
-    let hint = match (port == scheme.port()).then(|| node.port(other.port())).flatten() {
+    let hint = match (port == scheme.port()).then(|| ports.port(other.port())).flatten() {
         None => give.to_owned(),
         Some(_) => format!("{give}, or write scheme: {} in the upstream", other.port().as_str()),
     };

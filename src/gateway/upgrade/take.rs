@@ -114,11 +114,11 @@ impl Greeted {
         let (state, files): (State, _) = words::receive(&mut self.passage)?;
         let mut held = Held::default();
         let generation = run.generation();
-        if let Some(why) = homeless(&state, &generation) {
-            return Err(io::Error::other(why));
-        }
         for node in &state.nodes {
             generation.upstreams.get(&node.upstream).into_iter().for_each(|upstream| upstream.bring_node(node));
+        }
+        if let Some(why) = homeless(&state, &generation) {
+            return Err(io::Error::other(why));
         }
         for pin in &state.pins {
             generation.upstreams.get(&pin.upstream).into_iter().for_each(|upstream| upstream.bring_pin(pin));

@@ -21,7 +21,7 @@ use crate::{
 type Row = (&'static str, Value, &'static [(&'static str, &'static str)]);
 
 /// Keys of which another value is another thing: things are added and removed in tests of their own.
-const LISTS: [&str; 4] = ["listeners", "upstreams", "policies", "upstreams[].nodes"];
+const LISTS: [&str; 5] = ["listeners", "upstreams", "policies", "upstreams[].nodes", "upstreams[].discovery"];
 /// Changes with the key above it, which is a word or this.
 const PART: &str = "state.file";
 /// There is one version.
@@ -43,7 +43,9 @@ fn base() -> Value {
         "certificates": [pair("one"), pair("two")], "client_auth": "require", "client_ca_file": "one.crt",
     });
     for upstream in tree["upstreams"].as_array_mut().unwrap() {
-        upstream["nodes"][0]["host"] = json!("127.0.0.1");
+        if let Some(node) = upstream.pointer_mut("/nodes/0/host") {
+            *node = json!("127.0.0.1");
+        }
     }
     // Each direction by itself, as it can be written.
     let whole = |tree: &mut Value| {
@@ -238,6 +240,17 @@ fn rows() -> Vec<Row> {
         ("/upstreams/1/tls", json!({ "verify": "off" }), &[("/upstreams/1/scheme", "\"https\""), HTTPS]),
         alone("/upstreams/2/tls/ca_file", json!("one.crt")),
         alone("/upstreams/2/tls/server_name", json!("nodes.example")),
+        alone("/upstreams/3/discovery/dns", json!("localhost")),
+        alone("/upstreams/3/discovery/hold", json!("off")),
+        alone("/upstreams/3/discovery/interval", json!("7s")),
+        alone("/upstreams/3/discovery/max_pending", json!("off")),
+        alone("/upstreams/3/discovery/max_sessions", json!(7)),
+        alone("/upstreams/3/discovery/ports/http", json!(8081)),
+        alone("/upstreams/3/discovery/ports/https", json!(8444)),
+        alone("/upstreams/3/discovery/ports/tcp", json!(33_002)),
+        alone("/upstreams/3/discovery/ports/udp", json!(33_002)),
+        ("/upstreams/3/discovery/srv_port", json!("https"), &[("/upstreams/3/discovery/type", "\"srv\"")]),
+        alone("/upstreams/3/discovery/type", json!("srv")),
         alone("/upstreams/2/tls/verify", json!("off")),
         alone("/upstreams/0/when_all_down", json!("try_all")),
     ]

@@ -143,6 +143,7 @@ async fn each_event_at_each_door_is_counted_under_its_word() {
         ("health_checks_total", "result", &["ok", "failed"]),
         ("node_waits_total", "result", &["returned"]),
         ("node_picks_total", "how", &["balance"]),
+        ("discovery_lookups_total", "result", &["found"]),
         ("limit_used", "limit", &["open_files"]),
     ] {
         for word in words {

@@ -10,7 +10,9 @@ use tokio::{
 };
 
 use crate::support::{
-    Plan, Sandbox, TOKEN, Wire, loopback, noise,
+    Plan, Sandbox, TOKEN, Wire,
+    dns::Dns,
+    loopback, noise,
     nominal::{self, ask, client, greeted, ssh},
     peer::{DeadPort, Peer, pause},
     uuid,
@@ -39,6 +41,7 @@ pub(crate) struct Stage {
     _n2: JoinSet<()>,
     _deaf: UdpSocket,
     _dead: [DeadPort; 2],
+    _dns: Dns,
 }
 
 impl Stage {
@@ -52,7 +55,9 @@ impl Stage {
         let deaf = UdpSocket::bind(loopback(0)).await.unwrap();
         deaf.connect(loopback(9)).await.unwrap();
         let n2_udp = deaf.local_addr().unwrap().port();
+        let dns = Dns::start(|_, _| vec![loopback(0).ip()]).await;
         let sandbox = Plan::new()
+            .upstreams("{name: found, discovery: {dns: nodes.test}}")
             .node(NodeOptions::default())
             .node(NodeOptions::default())
             .peer(dead[0].address)
@@ -67,7 +72,7 @@ impl Stage {
             .listeners("{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p}")
             .upstream("balance: round_robin, health_check: {interval: 200ms, unhealthy_threshold: 1}")
             .admin("token_file: token")
-            .top(TOP)
+            .top(&format!("{TOP}\nresolver: {{servers: ['{}']}}", dns.address))
             .start()
             .await;
         let source = sandbox.dir.path().join("tree");
@@ -86,7 +91,7 @@ impl Stage {
         .await;
         sandbox.until("a node is down", |m| m.sum("node_up", &[("node", "n3"), ("port", "http")]) == 0.0).await;
         sandbox.until("two nodes are up", |m| m.sum("node_up", &[]) == 4.0).await;
-        Stage { sandbox, source, origin, _n1: n1, _n2: n2, _deaf: deaf, _dead: dead }
+        Stage { sandbox, source, origin, _n1: n1, _n2: n2, _deaf: deaf, _dead: dead, _dns: dns }
     }
 
     /// A tree goes up, and a file comes down.

@@ -6,6 +6,7 @@ pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod dns;
 mod eventually;
+pub(crate) mod knot;
 pub(crate) mod meter;
 pub(crate) mod netns;
 pub(crate) mod nominal;
@@ -54,6 +55,7 @@ pub(crate) struct Plan {
     listeners: String,
     listener: String,
     upstream: String,
+    upstreams: String,
     admin: String,
     top: String,
 }
@@ -77,6 +79,7 @@ impl Plan {
             listeners: String::new(),
             listener: String::new(),
             upstream: String::new(),
+            upstreams: String::new(),
             admin: String::new(),
             top: String::new(),
         }
@@ -115,6 +118,12 @@ impl Plan {
     /// Keys for the upstream, in flow form.
     pub(crate) fn upstream(mut self, keys: &str) -> Plan {
         self.upstream = format!(", {keys}");
+        self
+    }
+
+    /// Adds an upstream, in flow form.
+    pub(crate) fn upstreams(mut self, upstream: &str) -> Plan {
+        self.upstreams += &format!("  - {upstream}\n");
         self
     }
 
@@ -162,8 +171,8 @@ impl Plan {
         };
         let nodes = nodes.iter().chain(&self.peers).enumerate().map(node).collect::<Vec<_>>().join(", ");
         format!(
-            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\n{3}upstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'{4}}}\n{2}\n",
-            self.listener, self.upstream, self.top, self.listeners, self.admin
+            "version: 1\nlisteners:\n  - {{name: tls, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{cert_file: tls.crt, key_file: tls.key}}{0}}}\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{0}}}\n{3}upstreams:\n  - {{name: u, nodes: [{nodes}]{1}}}\n{5}access_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'{4}}}\n{2}\n",
+            self.listener, self.upstream, self.top, self.listeners, self.admin, self.upstreams
         )
     }
 

@@ -48,7 +48,8 @@ impl Worker {
         let door = self.door.clone();
         let ip = state.client.ip();
         let client = door.upstream.client(ip).ok_or(DropReason::GateClosed)?;
-        let node = door.upstream.nodes().iter().find(|node| node.name() == state.node).ok_or(DropReason::NoNode)?;
+        let nodes = door.upstream.nodes();
+        let node = nodes.iter().find(|node| node.name() == state.node).ok_or(DropReason::NoNode)?;
         let (up, down) = door.paces(ip, node);
         let transfer = door.post(state.client, &state.node);
         transfer.counts().add(Direction::Upload, state.uploaded);
