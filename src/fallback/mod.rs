@@ -24,6 +24,7 @@ mod passage;
 mod reach;
 mod session;
 mod sessions;
+mod shared_limits;
 mod start;
 mod stream;
 pub mod target;
@@ -48,6 +49,7 @@ pub use entry::Entry;
 pub use grammar::SessionId;
 pub use session::Session;
 pub use sessions::{Elsewhere, Given, News, Sessions, Watch, sweep_forever};
+pub use shared_limits::SharedLimits;
 
 /// What a fallback listener of one config generation does with a connection.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! Plain data in the words of the rules; nothing here decides anything.
 
 pub mod file;
+pub mod limits;
 mod nominal;
 pub mod redis;
 
