@@ -12,6 +12,7 @@
 
 mod connect;
 mod keys;
+mod limits;
 mod line;
 pub mod record;
 mod scripts;

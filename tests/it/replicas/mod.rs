@@ -1,0 +1,3 @@
+//! Several gateways with one Redis.
+
+mod scripts;
