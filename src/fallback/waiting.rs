@@ -13,6 +13,7 @@ use super::{
     entry::Terms,
     needs::{Need, Waiter},
     session::Session,
+    sessions::Reach,
     shared_limits::{Denied, Starter},
 };
 use crate::{
@@ -159,7 +160,12 @@ impl Start<'_> {
             return Err(lacks);
         }
         let upstream = entry.current(&self.door.upstream);
-        match upstream.pick(self.session.wish(), &[]) {
+        let picked = if self.door.sessions.reach() == Reach::Hash {
+            upstream.pick_by_hash(self.session.wish(), &[])
+        } else {
+            upstream.pick(self.session.wish(), &[])
+        };
+        match picked {
             Ok(lease) => {
                 self.session.let_in(permit, lease);
                 Ok(())

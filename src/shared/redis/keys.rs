@@ -50,6 +50,11 @@ impl Keys {
         self.of(&format!("refused:{}", hex(&key.0)))
     }
 
+    /// What hides the ids of sessions in what is shown.
+    pub(super) fn label(&self) -> String {
+        self.of("label")
+    }
+
     /// All pins.
     pub(super) fn pins(&self) -> String {
         self.of("pins")

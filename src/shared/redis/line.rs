@@ -37,6 +37,7 @@ pub(super) async fn keep(it: Arc<Inner>, mirror: Arc<dyn Mirror>, mut waiting: m
                 let error = serve(&it, mirror.as_ref(), connection, pushed, &mut waiting, &mut served).await;
                 it.takes.store(false, Ordering::Release);
                 it.connection.store(None);
+                it.up.send_replace(false);
                 if served {
                     was_well = true;
                     mirror.lost();
@@ -70,6 +71,7 @@ async fn serve(
         return error.into();
     }
     it.connection.store(Some(Arc::new(connection.clone())));
+    it.up.send_replace(true);
     *served = true;
     tracing::info!(replicas = it.replicas.load().len(), "The Redis that replicas share is used.");
     tokio::select! {
@@ -83,7 +85,7 @@ async fn serve(
 /// Reads all that others have told, and tells what there is here.
 async fn tell_all(it: &Inner, mirror: &dyn Mirror, connection: &mut Connection) -> Result<(), redis::RedisError> {
     let live = sync::beat(connection, &it.keys, it.me, TTL).await?;
-    let found = sync::read(connection, &it.keys, it.me, &live).await?;
+    let found = sync::read(connection, &it.keys, (it.me, &live), mirror.label_key()).await?;
     it.replicas.store(Arc::new(live));
     let mut all = mirror.synced(found);
     while !all.is_empty() {

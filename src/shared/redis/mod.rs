@@ -29,7 +29,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::AbortHandle,
     time::timeout,
 };
@@ -57,6 +57,8 @@ pub struct Found {
     pub controls: Vec<(ReplicaId, String, ControlNews)>,
     /// The replicas that live, this one among them.
     pub replicas: Vec<ReplicaId>,
+    /// What hides the ids of sessions in what all of them show.
+    pub label_key: Option<(u64, u64)>,
 }
 
 /// What the Redis has of one id.
@@ -85,6 +87,9 @@ pub enum Ending {
 pub trait Mirror: Send + Sync {
     /// The connection is there, and this is what the keys hold; returns what this replica has, which is written first.
     fn synced(&self, found: Found) -> Vec<News>;
+
+    /// What hides the ids of sessions here, should nobody else have anything.
+    fn label_key(&self) -> (u64, u64);
 
     /// Another replica tells this.
     fn heard(&self, from: ReplicaId, news: News);
@@ -140,6 +145,8 @@ struct Inner {
     overflown: AtomicBool,
     /// An answer is overdue.
     overdue: Notify,
+    /// Whether it can be used, for who waits for that.
+    up: watch::Sender<bool>,
 }
 
 /// Something to be written, and who wants to know that it is.
@@ -178,6 +185,7 @@ impl Redis {
             failures: AtomicU64::new(0),
             overflown: AtomicBool::new(false),
             overdue: Notify::new(),
+            up: watch::Sender::new(false),
         });
         let task = tokio::spawn(line::keep(inner.clone(), mirror, waiting)).abort_handle();
         Redis { inner, _task: Arc::new(Task(task)) }
@@ -196,6 +204,11 @@ impl Redis {
     /// Whether it can be used now.
     pub fn is_up(&self) -> bool {
         self.inner.connection.load().is_some()
+    }
+
+    /// Waits until it can be used, or for `patience`.
+    pub async fn up(&self, patience: Duration) -> bool {
+        matches!(timeout(patience, self.inner.up.subscribe().wait_for(|up| *up)).await, Ok(Ok(_)))
     }
 
     /// How often it could not be used when it was tried.

@@ -88,6 +88,33 @@ pub struct Part {
     pub turn: u64,
 }
 
+impl Part {
+    /// Both together; what was announced last is of the first.
+    #[must_use]
+    pub fn plus(&self, other: &Part) -> Part {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// What came since `before`; what was announced last stays.
+    #[must_use]
+    pub fn minus(&self, before: &Part) -> Part {
+        self.with(before, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Part, of: impl Fn(u64, u64) -> u64) -> Part {
+        Part {
+            bytes_uploaded: of(self.bytes_uploaded, other.bytes_uploaded),
+            bytes_downloaded: of(self.bytes_downloaded, other.bytes_downloaded),
+            files: of(self.files, other.files),
+            files_failed: of(self.files_failed, other.files_failed),
+            requests: of(self.requests, other.requests),
+            lengths_differ: of(self.lengths_differ, other.lengths_differ),
+            announced: self.announced,
+            turn: self.turn,
+        }
+    }
+}
+
 /// A live session, and what each replica did of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SharedSession {

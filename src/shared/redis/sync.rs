@@ -24,10 +24,18 @@ type Fields = HashMap<Vec<u8>, Vec<u8>>;
 pub(super) async fn read(
     connection: &mut Connection,
     keys: &Keys,
-    me: ReplicaId,
-    live: &[ReplicaId],
+    (me, live): (ReplicaId, &[ReplicaId]),
+    label_key: (u64, u64),
 ) -> Result<Found, RedisError> {
     let mut found = Found { replicas: live.to_vec(), ..Found::default() };
+    let own = [label_key.0.to_be_bytes(), label_key.1.to_be_bytes()].concat();
+    let mut asked = ::redis::pipe();
+    asked.cmd("SET").arg(keys.label()).arg(keys::hex(&own)).arg("NX").ignore().cmd("GET").arg(keys.label());
+    let (label,): (Vec<u8>,) = asked.query_async(connection).await?;
+    found.label_key = keys::bytes(&label).map(|key| {
+        let key = u128::from_be_bytes(key);
+        ((key >> 64) as u64, key as u64)
+    });
     let ids: Vec<Vec<u8>> = cmd("ZRANGE").arg(keys.sessions()).arg(0).arg(-1).query_async(connection).await?;
     let ids: Vec<Key> = ids.iter().filter_map(|id| keys::bytes(id).map(Key)).collect();
     for some in ids.chunks(STEP) {
@@ -168,7 +176,7 @@ pub(super) async fn beat(
     me: ReplicaId,
     ttl: u64,
 ) -> Result<Vec<ReplicaId>, RedisError> {
-    let names = [keys.replicas(), keys.controls(me)];
+    let names = [keys.replicas(), keys.controls(me), keys.label()];
     let ran =
         scripts::BEAT.run(connection, &names, &[me.to_string().into_bytes(), ttl.to_string().into_bytes()]).await?;
     let texts = ran.texts().unwrap_or_default().into_iter().filter_map(|text| String::from_utf8(text).ok());
