@@ -1,12 +1,7 @@
 //! Limits that this gateway and its replicas count together. What holds here is looked at first; the others are asked only
 //! about what it lets pass.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time;
 
@@ -23,8 +18,10 @@ use crate::{
 };
 
 /// A start that another replica's sessions leave no room for tries again after this, if it hears of nothing before: a
-/// place is also freed by one that came to nothing elsewhere.
-const AGAIN: Duration = Duration::from_millis(200);
+/// place may be free a moment later, and nobody says so where a start came to nothing elsewhere. Then after twice as long.
+const AGAIN: Duration = Duration::from_millis(20);
+/// It tries so often at least.
+const AGAIN_AT_LAST: Duration = Duration::from_millis(320);
 
 /// The other replicas, where there are any.
 pub trait SharedLimits: Send + Sync {
@@ -42,7 +39,7 @@ pub trait SharedLimits: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
     TooFast(time::Instant),
-    Full(Full, time::Instant),
+    Full(Full),
 }
 
 /// Whose start it is.
@@ -84,14 +81,10 @@ impl Entry {
             Reserved::Alone => 0,
         };
         asked.into_iter().take(counted).for_each(|passed| *passed = true);
-        let now = Instant::now();
         match answer {
             Reserved::Yes | Reserved::Alone => Ok(()),
-            Reserved::TooFast(_, wait) => Err(Denied::TooFast(time::Instant::from_std(now + wait))),
-            Reserved::Full(scope) => {
-                let full = maxima.get(scope).map_or(Full::All, |it| it.full);
-                Err(Denied::Full(full, time::Instant::from_std(now + AGAIN)))
-            }
+            Reserved::TooFast(_, wait) => Err(Denied::TooFast(time::Instant::now() + wait)),
+            Reserved::Full(scope) => Err(Denied::Full(maxima.get(scope).map_or(Full::All, |it| it.full))),
         }
     }
 
@@ -109,6 +102,12 @@ impl Entry {
         let rates: Vec<_> = paced("requests", paces, client, &door.name).into_iter().flatten().collect();
         rates.is_empty() || shared.count(rates)
     }
+}
+
+/// When a start tries again that was denied so often for want of a place.
+pub(super) fn again(denied: u32) -> time::Instant {
+    let wait = AGAIN.saturating_mul(2_u32.saturating_pow(denied));
+    time::Instant::now() + wait.min(AGAIN_AT_LAST)
 }
 
 /// The rates of a client, of all and of a listener.

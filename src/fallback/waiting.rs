@@ -14,7 +14,7 @@ use super::{
     needs::{Need, Waiter},
     session::Session,
     sessions::Reach,
-    shared_limits::{Denied, Starter},
+    shared_limits::{Denied, Starter, again},
 };
 use crate::{
     config::WhenFull,
@@ -49,6 +49,8 @@ struct Start<'a> {
     passed: [bool; 2],
     /// The same among the replicas.
     passed_anywhere: [bool; 2],
+    /// How often they had no place for it.
+    denied: u32,
 }
 
 /// A start that is seen to wait, until it drops.
@@ -71,7 +73,7 @@ pub(super) async fn admit(
     let terms = door.own.terms();
     let client = ClientKey::from(session.client());
     let user = session.user().map(Arc::from);
-    let start = Start { door, session, client, user, passed: [false; 2], passed_anywhere: [false; 2] };
+    let start = Start { door, session, client, user, passed: [false; 2], passed_anywhere: [false; 2], denied: 0 };
     // One that is not to wait has its turn like all others, so that it overtakes nobody.
     let can_wait = can_wait && terms.when_full == WhenFull::Wait;
     start.in_turn(airlock, &terms, can_wait, clock).await
@@ -192,11 +194,12 @@ impl Start<'_> {
                 let unserved = Unserved::ClientUntil(until);
                 Lacks { reason: Reason::StartRate, need: Need::Nothing, unserved }
             }
-            Denied::Full(full, again) => {
-                let lacks = self.full(full);
+            Denied::Full(full) => {
+                let (lacks, at) = (self.full(full), again(self.denied));
+                self.denied += 1;
                 let unserved = match lacks.unserved {
-                    Unserved::Nobody => Unserved::NobodyUntil(again),
-                    _ => Unserved::ClientUntil(again),
+                    Unserved::Nobody => Unserved::NobodyUntil(at),
+                    _ => Unserved::ClientUntil(at),
                 };
                 Lacks { unserved, ..lacks }
             }

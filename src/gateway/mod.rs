@@ -15,6 +15,7 @@ mod overview;
 mod parts;
 mod replicas;
 mod running;
+mod shared_limits;
 mod socket;
 mod upgrade;
 mod watching;
@@ -135,6 +136,7 @@ impl Gateway {
         wait(|| Handle::current().block_on(run.share()))?;
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
+        run.share_limits();
         parts.set_own(prepared.own(&listeners), run.admin());
         std::mem::take(&mut inherited.inherited).close();
         let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();

@@ -26,6 +26,7 @@ use super::{
     listeners::Listeners,
     parts::Parts,
     replicas::Replicas,
+    shared_limits::SharedLimits,
     socket::Offered,
     upgrade::{Links, Program},
 };
@@ -68,6 +69,8 @@ pub(super) struct Run {
     admin_socket: Mutex<Option<OwnedFd>>,
     log: Option<LogHandle>,
     pub(super) kept: Kept,
+    /// Where limits are counted with replicas.
+    pub(super) shared_limits: OnceLock<SharedLimits>,
     notifier: Notifier,
     number: AtomicI64,
     last_reload: Mutex<(bool, SystemTime)>,
@@ -104,6 +107,7 @@ impl Run {
             admin_socket: Mutex::default(),
             log,
             kept,
+            shared_limits: OnceLock::new(),
             notifier,
             number: AtomicI64::new(1),
             last_reload: Mutex::new((true, now)),
@@ -122,6 +126,9 @@ impl Run {
         let watch = move |news: fallback::News<'_>| {
             if let Some(run) = me.upgrade() {
                 run.kept.hear(&news);
+                if let fallback::News::Ended(key, _) = &news {
+                    run.free_places(*key);
+                }
                 // Replicas hear of sessions by themselves, and the other process is one.
                 if run.replicas.get().is_none() {
                     run.links.tell(news);

@@ -99,6 +99,7 @@ impl fallback::Replicas for OfSessions {
         let of_task = run.clone();
         if let Some(replicas) = run.replicas.get() {
             replicas.ends.begin(&session);
+            run.free_places(Key(session.id().to_bytes()));
             replicas.ending.spawn(async move { of_task.end_shared(session, outcome, reason).await });
         }
     }

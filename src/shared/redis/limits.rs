@@ -49,20 +49,22 @@ impl Redis {
         reserved(ran.as_ref()).unwrap_or(Reserved::Alone)
     }
 
-    /// Holds the places of sessions that live, each with its scopes, for longer; also where they were lost.
-    pub async fn hold_places(&self, sessions: &[(Key, Vec<String>)]) {
+    /// Holds the places of sessions that live, each with its scopes, for longer; those that are not held any more only
+    /// where all may have been lost. False where it cannot be told.
+    pub async fn hold_places(&self, sessions: &[(Key, Vec<String>)], may_be_lost: bool) -> bool {
         for some in sessions.chunks(AT_ONCE) {
             let mut keys = Vec::new();
-            let mut arguments = vec![millis(PLACE_FOR)];
+            let mut arguments = vec![millis(PLACE_FOR), u8::from(may_be_lost).to_string()];
             for (key, scopes) in some {
                 keys.push(self.places(*key));
                 keys.extend(scopes.iter().map(|scope| self.scope(scope)));
                 arguments.extend([hex(&key.0), scopes.len().to_string()]);
             }
             if self.run(&REFRESH, &keys, &bytes(arguments)).await.is_none() {
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// The places of a session are free for others. Where that cannot be told they become so by themselves.
