@@ -1,3 +1,5 @@
 //! Several gateways with one Redis.
 
+mod limits;
 mod scripts;
+mod shares;
