@@ -48,6 +48,7 @@ mod persistence;
 mod readme;
 mod records;
 mod reload;
+mod replicas;
 mod resume;
 mod routing;
 mod secrets;
