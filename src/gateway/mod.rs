@@ -106,6 +106,15 @@ impl Gateway {
         generation::check(config)
     }
 
+    /// Looks whether the Redis that replicas share can be used, if the config names one; returns what may pass by itself, in
+    /// words.
+    ///
+    /// # Errors
+    /// It says no, or it cannot be reached and nothing new goes on without it.
+    pub async fn check_state(config: &Config) -> Result<Option<String>, StartError> {
+        replicas::look(config).await
+    }
+
     /// Builds the doors and opens their sockets.
     pub async fn start(config: Config, log: Option<LogHandle>) -> Result<Gateway, StartError> {
         Gateway::start_with(config, Start { log, ..Start::default() }).await

@@ -45,7 +45,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("pingora_http", &["fallback"]),
     ("hyper", &["admin", "upstream"]),
     ("hyper_util", &["admin", "upstream"]),
-    ("rustls", &["net", "node", "cli"]),
+    ("rustls", &["net", "node"]),
     ("tokio_rustls", &["net", "node"]),
     ("prometheus", &["telemetry", "gateway"]),
     ("serde_saphyr", &["config"]),

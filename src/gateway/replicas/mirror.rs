@@ -145,7 +145,7 @@ fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
         }
         News::Busy(key) => of(key).into_iter().for_each(|session| session.set_busy_at(from, true)),
         News::Idle(key, part) => {
-            for session in of(key) {
+            if let Some(session) = of(key) {
                 session.add_part(from, &part);
                 session.set_busy_at(from, false);
             }

@@ -21,6 +21,7 @@ use self::{ends::Ends, mirror::OfRedis, sessions::OfSessions};
 use super::{StartError, running::Run, upgrade::Places};
 use crate::{
     config::{Config, OnUnavailable},
+    net::tls::use_everywhere,
     shared::redis::{self as store, News, Redis, ReplicaId, SharedSession, Terms},
     telemetry::{KeptNow, chain},
     upstream::{Control, PinNews},
@@ -125,6 +126,7 @@ fn terms(config: &Config) -> Terms {
 /// It says no, or it cannot be reached and nothing goes on without it. What may pass is returned in words.
 pub(super) async fn look(config: &Config) -> Result<Option<String>, StartError> {
     let Some(redis) = config.state.redis() else { return Ok(None) };
+    use_everywhere();
     match store::look(redis).await {
         Ok(()) => Ok(None),
         Err(error) if error.may_pass() && redis.on_unavailable == OnUnavailable::Local => Ok(Some(chain(&error))),
