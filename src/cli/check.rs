@@ -19,6 +19,15 @@ pub(super) struct Options {
     token_file: Option<PathBuf>,
 }
 
+/// Whether the Redis that replicas share can be used, where one is named.
+fn check_state(config: &Config) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    if config.state.redis().is_none() {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(Gateway::check_state(config))?)
+}
+
 pub(super) fn check(options: &Options) -> u8 {
     let path = &options.config;
     let config = match Config::load(path) {
@@ -31,6 +40,16 @@ pub(super) fn check(options: &Options) -> u8 {
     if let Err(error) = Gateway::check(&config) {
         complain(&error);
         return USAGE;
+    }
+    match check_state(&config) {
+        Ok(None) => {}
+        Ok(Some(why)) => say(format_args!(
+            "warning: state.redis: {why}\n  hint: with on_unavailable: local a gateway begins without it and goes on by itself once it is there"
+        )),
+        Err(error) => {
+            complain(error.as_ref());
+            return USAGE;
+        }
     }
     for warning in config.warnings().iter().map(ToString::to_string).chain(unfound(&config)) {
         say(format_args!("warning: {warning}"));

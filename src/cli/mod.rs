@@ -92,7 +92,7 @@ struct ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // First thing: the engine would install another provider, whose RSA is much slower.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    crate::net::tls::use_everywhere();
     ExitCode::from(match cli.command {
         Command::Run(file) => run::run(&file.config),
         Command::Check(options) => check::check(&options),

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -11,10 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, futures::Notified};
 
-use super::needs::{Need, Needs, Waiter};
+use super::{
+    needs::{Need, Needs, Waiter},
+    shared_limits::SharedLimits,
+};
 use crate::{
     config::{Config, LimitsConfig, ListenerLimitsConfig, WhenFull},
     limit::{ClientKey, Freed, Maxima, OfListener, RateLimit, SessionLimit, WaitingRoom},
@@ -25,7 +29,6 @@ use crate::{
 const RATED_CLIENTS: usize = 100_000;
 
 /// Shared by the fallback doors of all generations.
-#[derive(Debug)]
 pub struct Entry {
     pub(super) sessions: SessionLimit,
     pub(super) room: WaitingRoom<Waiter>,
@@ -36,6 +39,8 @@ pub struct Entry {
     /// A node may be up that was down.
     news: Arc<Notify>,
     waiting: Crowd,
+    /// The replicas, where limits are shared with any.
+    pub(super) shared: ArcSwapOption<Box<dyn SharedLimits>>,
 }
 
 /// Those who wait, and how many of them there may be. Who has his turn at once is none of them.
@@ -97,6 +102,12 @@ impl Rates {
     }
 }
 
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
 impl Entry {
     /// What a config says of all listeners; each listener's own follows with [`Entry::apply`].
     pub fn new(limits: &LimitsConfig) -> Entry {
@@ -115,6 +126,7 @@ impl Entry {
             upstreams: ArcSwap::default(),
             news: Arc::default(),
             waiting: Crowd::new(limits.max_waiting),
+            shared: ArcSwapOption::empty(),
         }
     }
 
@@ -183,7 +195,8 @@ impl Entry {
     /// Counts a request outside of a session that was let in, or says that it is one too many.
     pub(super) fn may_ask(&self, door: &OfDoor, client: ClientKey) -> bool {
         let now = Instant::now();
-        self.rates.requests.check(&client, now).is_ok() && door.rates.requests.check(&client, now).is_ok()
+        let may_here = self.request_rates(door).into_iter().all(|rate| rate.check(&client, now).is_ok());
+        may_here && self.may_ask_anywhere(door, client)
     }
 
     /// One more waits, if there is room for one; it must leave.
@@ -206,6 +219,11 @@ impl Entry {
     /// The rates of starts that hold for a listener, each with its place in what is noted of a start.
     pub(super) fn start_rates<'a>(&'a self, door: &'a OfDoor) -> [&'a RateLimit<ClientKey>; 2] {
         [&self.rates.starts, &door.rates.starts]
+    }
+
+    /// Those of requests outside of sessions.
+    pub(super) fn request_rates<'a>(&'a self, door: &'a OfDoor) -> [&'a RateLimit<ClientKey>; 2] {
+        [&self.rates.requests, &door.rates.requests]
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<OfDoor>>> {

@@ -24,6 +24,7 @@ mod passage;
 mod reach;
 mod session;
 mod sessions;
+mod shared_limits;
 mod start;
 mod stream;
 pub mod target;
@@ -47,7 +48,8 @@ use crate::{
 pub use entry::Entry;
 pub use grammar::SessionId;
 pub use session::Session;
-pub use sessions::{Elsewhere, Given, News, Sessions, Watch, sweep_forever};
+pub use sessions::{Elsewhere, Given, News, Reach, Replicas, Sessions, Watch, sweep_forever};
+pub use shared_limits::SharedLimits;
 
 /// What a fallback listener of one config generation does with a connection.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Door {
         Ok(Door {
             name: config.name.clone(),
             entrance: Entrance::build(config, &top.timeouts, metrics)?,
-            engine: engine::Engine::new(config, upstream.0, bandwidth, own.added_latency()),
+            engine: engine::Engine::new(config, upstream.0, bandwidth, own.added_latency(), sessions.clone()),
             upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),

@@ -13,6 +13,8 @@ use super::{
     entry::Terms,
     needs::{Need, Waiter},
     session::Session,
+    sessions::Reach,
+    shared_limits::{Denied, Starter, again},
 };
 use crate::{
     config::WhenFull,
@@ -45,6 +47,10 @@ struct Start<'a> {
     user: Option<Arc<str>>,
     /// By which of the rates it was let pass already; each counts it once.
     passed: [bool; 2],
+    /// The same among the replicas.
+    passed_anywhere: [bool; 2],
+    /// How often they had no place for it.
+    denied: u32,
 }
 
 /// A start that is seen to wait, until it drops.
@@ -66,7 +72,8 @@ pub(super) async fn admit(
 ) -> Result<(), Reason> {
     let terms = door.own.terms();
     let client = ClientKey::from(session.client());
-    let start = Start { door, session, client, user: session.user().map(Arc::from), passed: [false; 2] };
+    let user = session.user().map(Arc::from);
+    let start = Start { door, session, client, user, passed: [false; 2], passed_anywhere: [false; 2], denied: 0 };
     // One that is not to wait has its turn like all others, so that it overtakes nobody.
     let can_wait = can_wait && terms.when_full == WhenFull::Wait;
     start.in_turn(airlock, &terms, can_wait, clock).await
@@ -112,7 +119,7 @@ impl Start<'_> {
             clock.run();
             known.set(Need::Unknown);
             // What holds may have changed meanwhile.
-            let lacks = match self.attempt(&door.own.terms()) {
+            let lacks = match self.attempt(&door.own.terms()).await {
                 Ok(()) => {
                     turn.served();
                     return Ok(());
@@ -135,8 +142,9 @@ impl Start<'_> {
         }
     }
 
-    /// Takes all that a session needs, or nothing.
-    fn attempt(&mut self, terms: &Terms) -> Result<(), Lacks> {
+    /// Takes all that a session needs, or nothing. The replicas are asked last of all limits; while they think, the turn is
+    /// kept: they answer in good time, and nobody overtakes.
+    async fn attempt(&mut self, terms: &Terms) -> Result<(), Lacks> {
         let entry = &self.door.entry;
         let now = Instant::now();
         for (rate, passed) in entry.start_rates(&self.door.own).into_iter().zip(&mut self.passed) {
@@ -149,18 +157,53 @@ impl Start<'_> {
         }
         let permit = entry.sessions.try_acquire(&terms.maxima, self.client, self.user.as_ref());
         let permit = permit.map_err(|full| self.full(full))?;
+        if let Err(lacks) = self.attempt_anywhere(terms).await {
+            permit.undo();
+            return Err(lacks);
+        }
         let upstream = entry.current(&self.door.upstream);
-        match upstream.pick(self.session.wish(), &[]) {
+        let picked = if self.door.sessions.reach() == Reach::Hash {
+            upstream.pick_by_hash(self.session.wish(), &[])
+        } else {
+            upstream.pick(self.session.wish(), &[])
+        };
+        match picked {
             Ok(lease) => {
                 self.session.let_in(permit, lease);
                 Ok(())
             }
             Err(_) => {
                 permit.undo();
+                entry.release(self.session.id());
                 let need = Need::Node(upstream.name().into());
                 Err(Lacks { reason: Reason::NoNode, need, unserved: Unserved::Client })
             }
         }
+    }
+
+    /// Takes what the replicas share of what a session needs, or nothing.
+    async fn attempt_anywhere(&mut self, terms: &Terms) -> Result<(), Lacks> {
+        let (entry, own) = (&self.door.entry, &self.door.own);
+        let who = Starter { id: self.session.id(), client: self.client, user: self.user.as_ref() };
+        let denied = match entry.reserve(own, terms, who, &mut self.passed_anywhere).await {
+            Ok(()) => return Ok(()),
+            Err(denied) => denied,
+        };
+        Err(match denied {
+            Denied::TooFast(until) => {
+                let unserved = Unserved::ClientUntil(until);
+                Lacks { reason: Reason::StartRate, need: Need::Nothing, unserved }
+            }
+            Denied::Full(full) => {
+                let (lacks, at) = (self.full(full), again(self.denied));
+                self.denied += 1;
+                let unserved = match lacks.unserved {
+                    Unserved::Nobody => Unserved::NobodyUntil(at),
+                    _ => Unserved::ClientUntil(at),
+                };
+                Lacks { unserved, ..lacks }
+            }
+        })
     }
 
     fn full(&self, full: Full) -> Lacks {

@@ -13,7 +13,9 @@ mod listeners;
 mod operated;
 mod overview;
 mod parts;
+mod replicas;
 mod running;
+mod shared_limits;
 mod socket;
 mod upgrade;
 mod watching;
@@ -25,7 +27,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -109,6 +111,15 @@ impl Gateway {
         generation::unfound(config).await
     }
 
+    /// Looks whether the Redis that replicas share can be used, if the config names one; returns what may pass by itself, in
+    /// words.
+    ///
+    /// # Errors
+    /// It says no, or it cannot be reached and nothing new goes on without it.
+    pub async fn check_state(config: &Config) -> Result<Option<String>, StartError> {
+        replicas::look(config).await
+    }
+
     /// Builds the doors and opens their sockets.
     pub async fn start(config: Config, log: Option<LogHandle>) -> Result<Gateway, StartError> {
         Gateway::start_with(config, Start { log, ..Start::default() }).await
@@ -138,8 +149,10 @@ impl Gateway {
         run.watch_sessions();
         run.keep_pins(generation.upstreams.values());
         let admin = open_admin(&run, greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered))?;
+        wait(|| Handle::current().block_on(run.share()))?;
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
+        run.share_limits();
         parts.set_own(prepared.own(&listeners), run.admin());
         std::mem::take(&mut inherited.inherited).close();
         let brought = greeted.map(|before| wait(|| before.take(&run, &mut prepared))).transpose();

@@ -5,9 +5,13 @@
 //! 4 KiB, at once after a pause; what it gives a stream in one turn is 20 ms of the rate, from 1500 bytes to 64 KiB, and less
 //! where many wait, so that each stream is served about twice a second however slow it goes. A datagram is never divided: hundreds of
 //! flows of large ones under a small cap make that longer.
+//!
+//! Where there are several replicas each has a share of a cap (`replicas`), so that they keep to it together.
 
 mod bucket;
+mod replicas;
 mod shaper;
+mod share;
 
 use std::{
     collections::HashMap,
@@ -20,8 +24,14 @@ use std::{
     time::Duration,
 };
 
-pub use self::shaper::Shaper;
-use self::shaper::{Cap, seconds};
+use self::{
+    replicas::Share,
+    shaper::{Cap, seconds},
+};
+pub use self::{
+    replicas::{CapName, Round, Told},
+    shaper::Shaper,
+};
 use super::client::ClientKey;
 use crate::{
     config::{BandwidthConfig, Config},
@@ -65,6 +75,10 @@ struct Root {
 struct Caps {
     settings: Settings,
     live: HashMap<Key, Arc<Cap>>,
+    /// Of the caps that replicas share now.
+    shares: HashMap<Key, Share>,
+    /// Other caps are divided by this, while it cannot be agreed on shares.
+    divided: u32,
     look_at: usize,
 }
 
@@ -94,7 +108,13 @@ enum Whose {
 impl Bandwidth {
     /// The caps of a config.
     pub fn new(config: &Config) -> Bandwidth {
-        let caps = Caps { settings: Settings::of(config), live: HashMap::new(), look_at: FIRST_LOOK };
+        let caps = Caps {
+            settings: Settings::of(config),
+            live: HashMap::new(),
+            shares: HashMap::new(),
+            divided: 1,
+            look_at: FIRST_LOOK,
+        };
         Bandwidth(Arc::new(Root {
             generation: AtomicU64::new(1),
             any: AtomicBool::new(caps.settings.has_any()),
@@ -114,9 +134,7 @@ impl Bandwidth {
             return;
         }
         caps.settings = settings;
-        for (key, cap) in &caps.live {
-            cap.set_rate(caps.settings.rate(key));
-        }
+        caps.follow_all();
         self.0.any.store(caps.settings.has_any(), Ordering::Relaxed);
         self.0.generation.fetch_add(1, Ordering::Release);
     }
@@ -192,7 +210,7 @@ impl Caps {
             self.look_at = 2 * self.live.len() + FIRST_LOOK;
         }
         let throttled = root.throttled[key.scope as usize][key.direction as usize].clone();
-        let cap = Arc::new(Cap::new(self.settings.rate(&key), throttled));
+        let cap = Arc::new(Cap::new(self.rate_here(&key), throttled));
         self.live.insert(key, cap.clone());
         cap
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use siphasher::sip128::SipHasher24;
+
 use super::{
     client::ClientKey,
     permits::{Claim, Permit, Permits},
@@ -85,6 +87,17 @@ pub enum Full {
     User,
 }
 
+/// A maximum as replicas count towards it together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedMaximum {
+    /// What is counted: the same name for the same in every replica.
+    pub scope: String,
+    /// How many there may be; `None` is no maximum, and is counted all the same.
+    pub max: Option<u32>,
+    /// Which maximum it is, for when it is reached.
+    pub full: Full,
+}
+
 /// Whose things are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
@@ -97,6 +110,18 @@ pub(super) enum Scope {
 }
 
 impl Scope {
+    /// What replicas call it. The name of a user may be anything, of any length, and is told by a hash.
+    fn shared_name(&self) -> String {
+        match self {
+            Scope::All => "all".to_owned(),
+            Scope::Client(client) => format!("client:{client}"),
+            Scope::User(user) => format!("user:{:032x}", hashed(user)),
+            Scope::Listener(listener) => format!("all@{listener}"),
+            Scope::ClientOfListener(listener, client) => format!("client:{client}@{listener}"),
+            Scope::UserOfListener(listener, user) => format!("user:{:032x}@{listener}", hashed(user)),
+        }
+    }
+
     fn full(&self) -> Full {
         match self {
             Scope::All => Full::All,
@@ -147,6 +172,16 @@ impl Claims {
         self
     }
 
+    /// What replicas count together, in this order.
+    pub(super) fn shared(&self) -> Vec<SharedMaximum> {
+        let shared = |claim: &Claim<Scope>| SharedMaximum {
+            scope: claim.key.shared_name(),
+            max: claim.max,
+            full: claim.key.full(),
+        };
+        self.0.iter().map(shared).collect()
+    }
+
     fn push(&mut self, own: Scope, max_of_own: Option<u32>, all: Scope, max_of_all: Option<u32>) {
         self.0.push(Claim { key: own, max: max_of_own });
         self.0.push(Claim { key: all, max: max_of_all });
@@ -171,6 +206,11 @@ impl Claims {
     fn fulls(&self) -> Vec<Full> {
         self.0.iter().map(|claim| claim.key.full()).collect()
     }
+}
+
+/// The same in every replica.
+fn hashed(user: &str) -> u128 {
+    SipHasher24::new().hash(user.as_bytes()).as_u128()
 }
 
 fn told(fulls: &[Full], index: usize) -> Full {

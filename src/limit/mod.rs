@@ -13,14 +13,14 @@ mod sessions;
 mod tunnels;
 mod waiting;
 
-pub use bandwidth::{Bandwidth, Flow, Shaper};
+pub use bandwidth::{Bandwidth, CapName, Flow, Round, Shaper, Told};
 pub use client::ClientKey;
 pub use connections::{Connecting, ConnectionLimit, ConnectionPermit};
 pub use flows::{ClientFlows, FlowLimit, FlowPermit, FlowsFull};
 pub use guest::{Guest, Places};
-pub use maxima::{Full, Maxima, OfListener};
+pub use maxima::{Full, Maxima, OfListener, SharedMaximum};
 pub use permits::{Claim, Permit, Permits};
-pub use rate::RateLimit;
+pub use rate::{Pace, RateLimit};
 pub use sessions::{Freed, SessionLimit, SessionPermit};
 pub use tunnels::{TunnelLimit, TunnelPermit};
 pub use waiting::{Place, RoomFull, TooLong, Turn, Unserved, WaitingRoom};

@@ -38,6 +38,15 @@ pub struct RateLimit<K: Hash + Eq + Clone> {
     next_pruning: AtomicU64,
 }
 
+/// How often something may happen, over all replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From one event to the next in the long run.
+    pub period: Duration,
+    /// How often at once after a pause.
+    pub burst: u32,
+}
+
 struct Live<K: Hash + Eq + Clone> {
     rate: RateConfig,
     limiter: RateLimiter<K, Shared<K>, Passed, NoOpMiddleware<Nanos>>,
@@ -60,6 +69,13 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
             _ => self.store.clear(),
         }
         *live = rate.map(|rate| Live::new(rate, &self.store));
+    }
+
+    /// The rate as replicas count it together, if there is one.
+    pub fn pace(&self) -> Option<Pace> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.as_ref()
+            .map(|live| Pace { period: Duration::from_nanos(period(live.rate)), burst: burst(live.rate).get() })
     }
 
     /// Counts one event of `key`, or says how long until one is allowed; a refused one does not count.

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     client::ClientKey,
-    maxima::{Claims, Full, Maxima, OfListener, Scope},
+    maxima::{Claims, Full, Maxima, OfListener, Scope, SharedMaximum},
     permits::{Permit, Permits},
 };
 use crate::telemetry::Reason;
@@ -64,23 +64,19 @@ impl SessionLimit {
         client: ClientKey,
         user: Option<&Arc<str>>,
     ) -> Result<SessionPermit, Full> {
-        let maxima = **self.maxima.load();
-        let claims = Claims::default();
-        let claims = match user {
-            Some(user) => claims.of_user(user, maxima, listener),
-            None => claims,
-        };
-        let claims = claims.of_client(client, maxima, listener).of_all(maxima, listener);
-        claims.acquire(&self.permits).map(SessionPermit)
+        claims(listener, client, user, **self.maxima.load()).acquire(&self.permits).map(SessionPermit)
+    }
+
+    /// What replicas count of such a session together, and what there may be of each.
+    pub fn shared(&self, listener: &OfListener, client: ClientKey, user: Option<&Arc<str>>) -> Vec<SharedMaximum> {
+        claims(listener, client, user, **self.maxima.load()).shared()
     }
 
     /// A permit for a session that was let in elsewhere, whatever the maxima say.
     pub fn acquire(&self, listener: &str, client: ClientKey, user: Option<&Arc<str>>) -> Option<SessionPermit> {
         let (listener, none) = (OfListener::new(listener, Maxima::default()), Maxima::default());
-        let claims = user.map_or_else(Claims::default, |user| Claims::default().of_user(user, none, &listener));
-        let claims = claims.of_client(client, none, &listener).of_all(none, &listener);
         // Without a maximum nothing stands against it.
-        claims.acquire(&self.permits).map(SessionPermit).ok()
+        claims(&listener, client, user, none).acquire(&self.permits).map(SessionPermit).ok()
     }
 
     /// How many sessions there may be, over all listeners; `None` is no maximum.
@@ -106,6 +102,11 @@ impl SessionLimit {
             Full::User => Reason::TooManySessionsPerUser,
         }
     }
+}
+
+fn claims(listener: &OfListener, client: ClientKey, user: Option<&Arc<str>>, all: Maxima) -> Claims {
+    let of_user = user.map_or_else(Claims::default, |user| Claims::default().of_user(user, all, listener));
+    of_user.of_client(client, all, listener).of_all(all, listener)
 }
 
 /// One open session.
@@ -177,6 +178,25 @@ mod tests {
         assert_eq!(limit.try_acquire(&small, client(3), None).unwrap_err(), Full::Listener);
         assert!(limit.try_acquire(&OfListener::new("other", Maxima::default()), client(1), None).is_ok());
         drop(held);
+    }
+
+    #[test]
+    fn replicas_count_a_session_by_names_that_are_the_same_in_each() {
+        let limit = SessionLimit::new(maxima(9, 8, 7), |_| {});
+        let web = OfListener::new("web", Maxima { all: Some(6), per_client: None, per_user: None });
+        let shared = |user: Option<&Arc<str>>| limit.shared(&web, client(1), user);
+        let of = |scope: &str, max, full| SharedMaximum { scope: scope.to_owned(), max, full };
+        let nobody = [
+            of("client:192.0.2.1@web", None, Full::Client),
+            of("client:192.0.2.1", Some(8), Full::Client),
+            of("all@web", Some(6), Full::Listener),
+            of("all", Some(9), Full::All),
+        ];
+        assert_eq!(shared(None), nobody);
+        let ann = shared(Some(&"ann".into()));
+        assert_eq!((&ann[2..], ann[1].max, ann[1].full), (&nobody[..], Some(7), Full::User));
+        assert_eq!(ann[1].scope, "user:59caed28eb1a26e2dbdce83e95ce8ad2");
+        assert_eq!(ann[0].scope, format!("{}@web", ann[1].scope));
     }
 
     #[test]

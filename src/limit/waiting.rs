@@ -42,6 +42,8 @@ pub struct TooLong;
 pub enum Unserved {
     /// Nobody could be, whoever asks: all wait for [`WaitingRoom::poke`].
     Nobody,
+    /// Nobody could be, whoever asks; from this time on somebody might, though nobody pokes.
+    NobodyUntil(Instant),
     /// This client could not be, others might: its waiters stand aside until something is freed.
     Client,
     /// This client could not be, and can from this time on.
@@ -64,7 +66,7 @@ impl<K: Hash + Eq + Clone> WaitingRoom<K> {
     pub fn enter(&self, client: K) -> Result<Place<K>, RoomFull> {
         let called = Arc::new(Notify::new());
         let (id, may_stay) = self.lock().enter(client.clone(), called.clone()).ok_or(RoomFull)?;
-        Ok(Place { room: self.clone(), client, id, called, retry: None, may_stay })
+        Ok(Place { room: self.clone(), client, id, called, retry: None, wakes_all: false, may_stay })
     }
 
     /// Something was freed that anybody might need, such as a node that is up again: all may try once more.
@@ -106,6 +108,8 @@ pub struct Place<K: Hash + Eq + Clone> {
     id: u64,
     called: Arc<Notify>,
     retry: Option<Instant>,
+    /// At that time, or when it goes, nobody rests any longer.
+    wakes_all: bool,
     may_stay: bool,
 }
 
@@ -136,7 +140,11 @@ impl<K: Hash + Eq + Clone> Place<K> {
                 () = self.called.notified() => {}
                 () = retry => {
                     self.retry = None;
-                    self.room.lock().unblock(&self.client);
+                    let mut line = self.room.lock();
+                    line.unblock(&self.client);
+                    if std::mem::take(&mut self.wakes_all) {
+                        line.wake();
+                    }
                 }
             }
         }
@@ -145,7 +153,12 @@ impl<K: Hash + Eq + Clone> Place<K> {
 
 impl<K: Hash + Eq + Clone> Drop for Place<K> {
     fn drop(&mut self) {
-        self.room.lock().leave(&self.client, self.id);
+        let mut line = self.room.lock();
+        line.leave(&self.client, self.id);
+        // Who goes leaves nobody asleep that it was to wake.
+        if self.wakes_all {
+            line.wake();
+        }
     }
 }
 
@@ -172,10 +185,12 @@ impl<K: Hash + Eq + Clone> Turn<'_, K> {
     pub fn unserved(mut self, why: Unserved) {
         self.is_over = true;
         self.place.retry = match why {
-            Unserved::ClientUntil(at) => Some(at),
+            Unserved::NobodyUntil(at) | Unserved::ClientUntil(at) => Some(at),
             Unserved::Nobody | Unserved::Client => None,
         };
-        self.place.room.lock().unserved(&self.place.client, self.place.id, why == Unserved::Nobody);
+        self.place.wakes_all = matches!(why, Unserved::NobodyUntil(_));
+        let nobody = matches!(why, Unserved::Nobody | Unserved::NobodyUntil(_));
+        self.place.room.lock().unserved(&self.place.client, self.place.id, nobody);
     }
 }
 

@@ -28,6 +28,11 @@ use thiserror::Error;
 use super::tcp::Conn;
 use crate::config::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 
+/// Has libraries that choose for themselves take the provider of everything else; the first call counts.
+pub fn use_everywhere() {
+    let _ = aws_lc_rs::default_provider().install_default();
+}
+
 /// A TLS connection with a client.
 pub type TlsConn = tokio_rustls::server::TlsStream<Conn>;
 

@@ -79,6 +79,7 @@ impl Metrics {
             &self.refusals,
             &self.findings,
             &self.node_waits,
+            &self.unverified,
             &self.controls_finished,
             &self.tunnels,
             &self.flows,

@@ -50,6 +50,7 @@ mod persistence;
 mod readme;
 mod records;
 mod reload;
+mod replicas;
 mod resume;
 mod routing;
 mod secrets;

@@ -55,6 +55,16 @@ pub(super) struct Bucket {
     timed: Option<u64>,
     /// Whom to wake once the lock is let go.
     to_wake: Vec<(u64, Waker)>,
+    /// What it let pass since it was asked for that.
+    used: Used,
+}
+
+/// What a cap let pass in a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Used {
+    pub(super) bytes: u64,
+    /// Whether anybody was held up.
+    pub(super) held_up: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +100,7 @@ impl Bucket {
             granted: HashMap::new(),
             timed: None,
             to_wake: Vec::new(),
+            used: Used::default(),
         };
         bucket.content = bucket.burst();
         bucket
@@ -167,6 +178,7 @@ impl Bucket {
     pub(super) fn give_back(&mut self, bytes: u64, now: Instant) {
         self.fill(now);
         self.content = (self.content + i128::from(bytes) * UNIT).min(self.burst());
+        self.used.bytes = self.used.bytes.saturating_sub(bytes);
         self.serve(now);
     }
 
@@ -175,6 +187,12 @@ impl Bucket {
         self.fill(now);
         let is_full = self.rate.is_none() || self.content >= self.burst();
         is_full && self.line.is_empty() && self.granted.is_empty()
+    }
+
+    /// What it let pass since the last call.
+    pub(super) fn take_used(&mut self) -> Used {
+        let held_up = !self.line.is_empty();
+        std::mem::replace(&mut self.used, Used { bytes: 0, held_up })
     }
 
     /// Whom to wake; to be called, and they to be woken, after each change.
@@ -207,9 +225,11 @@ impl Bucket {
             if self.rate.is_some() {
                 self.content -= i128::from(bytes) * UNIT;
             }
+            self.used.bytes = self.used.bytes.saturating_add(bytes);
             self.granted.insert(id, Grant { bytes, mark: start.saturating_add(bytes) });
             self.to_wake.extend(waiter.waker.map(|waker| (id, waker)));
         }
+        self.used.held_up |= !self.line.is_empty();
         let oldest = self.awaiting.first().copied();
         if let Some(id) = oldest.filter(|id| self.timed != Some(*id)) {
             self.timed = Some(id);

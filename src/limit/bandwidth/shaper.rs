@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Bandwidth, Flow,
-    bucket::{BURST, Bucket, Grant, LOOK_AFTER},
+    bucket::{BURST, Bucket, Grant, LOOK_AFTER, Used},
 };
 use crate::telemetry::Direction;
 
@@ -38,6 +38,10 @@ impl Cap {
 
     pub(super) fn is_whole(&self) -> bool {
         self.with(|bucket| bucket.is_whole(Instant::now()))
+    }
+
+    pub(super) fn take_used(&self) -> Used {
+        self.with(Bucket::take_used)
     }
 
     /// Works on the bucket, and wakes whoever is to be woken once it is let go.

@@ -158,6 +158,12 @@ impl<K: Hash + Eq + Clone> Line<K> {
         }
     }
 
+    /// All may have what nobody could have before.
+    pub(super) fn wake(&mut self) {
+        self.rests = false;
+        self.advance();
+    }
+
     /// The client need no longer stand aside.
     pub(super) fn unblock(&mut self, client: &K) {
         if let Some(at) = self.aside.iter().position(|other| other == client) {

@@ -294,6 +294,24 @@ async fn a_client_over_its_rate_tries_again_when_it_may_and_no_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_rests_until_a_time_is_the_first_to_try_then_and_wakes_the_others_when_it_goes() {
+    let room = WaitingRoom::new(10);
+    let start = Instant::now();
+    let mut first = room.enter(1).unwrap();
+    let mut second = room.enter(2).unwrap();
+    let until = |seconds| Unserved::NobodyUntil(start + Duration::from_secs(seconds));
+    first.turn(far()).await.unwrap().unserved(until(5));
+    assert!(second.turn(start + Duration::from_secs(1)).await.is_err(), "all rest");
+    first.turn(far()).await.unwrap().unserved(until(60));
+    assert_eq!(start.elapsed().as_secs(), 5);
+    drop(first);
+    second.turn(Instant::now()).await.unwrap().served();
+    assert!(room.lock().is_sound() && room.waiting() == 1);
+    room.poke();
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_of_a_client_tries_when_the_one_that_stood_aside_is_gone() {
     let room = WaitingRoom::new(10);
     let mut first = room.enter(1).unwrap();

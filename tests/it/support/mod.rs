@@ -14,6 +14,7 @@ pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod quic;
+pub(crate) mod redis;
 mod scrape;
 pub(crate) mod secrets;
 pub(crate) mod supervisor;
