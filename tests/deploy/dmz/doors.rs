@@ -90,7 +90,8 @@ pub(super) fn wanted(site: &Site) -> Vec<Door<'_>> {
         door("transfer data", &site.gateway, at(NODES[family], 33_001), Try::Datagram);
     }
     let mut door = |name, family, from, to, what| all.push(Door { name, family, from, to, what });
-    door("path MTU", 1, &*site.client, at(GATEWAY[1], 33_001), Try::Long);
+    door("data", 0, &*site.client, at(GATEWAY[0], 33_001), Try::Long);
+    door("path MTU", 1, &site.client, at(GATEWAY[1], 33_001), Try::Long);
     door("admin", 0, &site.operator, at(GATEWAY[0], 9180), Try::Connect);
     door("itself", 0, &site.gateway, at(GATEWAY[0], 9180), Try::Connect);
     all
