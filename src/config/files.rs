@@ -15,7 +15,9 @@ impl Config {
         }
         let authorities = self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca_file.clone());
         let users = self.policies.iter().filter_map(|policy| policy.auth.users_file.clone());
-        files.extend(authorities.chain(users).chain(self.admin.token_file.clone()));
+        let of_state = self.state.redis().map(|redis| [redis.password_file.clone(), redis.ca_file.clone()]);
+        let of_state = of_state.into_iter().flatten().flatten();
+        files.extend(authorities.chain(users).chain(of_state).chain(self.admin.token_file.clone()));
         files
     }
 

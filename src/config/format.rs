@@ -8,6 +8,7 @@ use super::address::ListenAddress;
 use super::host::{HostPattern, is_dns_name};
 use super::policy::ParentProxy;
 use super::ports::PortRange;
+use super::replicas::RedisUrl;
 use super::units::{parse_bandwidth, parse_duration, parse_rate, parse_size};
 
 /// The longest name, so that it stays a readable metric label.
@@ -58,6 +59,15 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Refusal> {
                 ),
             ),
         },
+        "redis-url" => match text.parse::<RedisUrl>() {
+            Ok(_) => Ok(()),
+            Err(error) => refuse(
+                error.to_string(),
+                Some(
+                    "write redis://host:6379 or rediss://user:password@host:6379, with % and / in a password as %25 and %2F",
+                ),
+            ),
+        },
         "collector" => collector(text),
         "file" if text.is_empty() => refuse("the file name is empty".to_owned(), None),
         "url-path" => url_path(text),
@@ -80,6 +90,7 @@ pub(super) fn describe(format: &str) -> &'static str {
         "host-pattern" => "a host such as \"*.example.com\"",
         "port-range" => "a range such as \"8000-8443\"",
         "parent-proxy" => "a proxy such as \"http://proxy:3128\"",
+        "redis-url" => "a URL such as \"redis://127.0.0.1:6379\"",
         "collector" => "a URL such as \"http://127.0.0.1:4318\"",
         "file" => "a file name",
         "url-path" => "a path such as \"/\"",

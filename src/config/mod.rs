@@ -24,6 +24,7 @@ mod policy;
 mod ports;
 mod process;
 mod relay;
+mod replicas;
 mod resolver;
 mod schema;
 mod shape;
@@ -58,6 +59,7 @@ pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleCo
 pub use ports::PortRange;
 pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, ReloadConfig, TimeoutsConfig};
 pub use relay::Gate;
+pub use replicas::{OnUnavailable, RedisConfig, RedisUrl};
 pub use resolver::ResolverConfig;
 pub use state::StateConfig;
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
@@ -95,7 +97,7 @@ pub struct Config {
     /// How forward proxies find the addresses of names.
     #[serde(default)]
     pub resolver: ResolverConfig,
-    /// Where sessions and pins are kept: `memory`, or a file, with which a gateway that comes after a crash or a restart goes on with them; default `memory`.
+    /// Where sessions and pins are kept: `memory`; a file, with which a gateway that comes after a crash or a restart goes on with them; or a Redis, by which several gateways agree on them; default `memory`.
     #[serde(default)]
     #[schemars(schema_with = "StateConfig::schema")]
     pub state: StateConfig,

@@ -161,7 +161,7 @@ impl FromStr for ParentProxy {
 }
 
 /// The text behind a percent-encoding; controls are no part of a user or password.
-fn decoded(text: &str) -> Result<String, NoProxy> {
+pub(super) fn decoded(text: &str) -> Result<String, NoProxy> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

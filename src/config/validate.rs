@@ -14,7 +14,9 @@ use super::error::Problem;
 use super::shape::item_path;
 use super::suggest::did_you_mean;
 use super::units::format_duration;
-use super::{ClientAuth, Config, ListenerConfig, Protocol, ProxyProtocol, Scheme, StateConfig, TlsConfig, TokenLevel};
+use super::{
+    ClientAuth, Config, ListenerConfig, Protocol, ProxyProtocol, RedisUrl, Scheme, StateConfig, TlsConfig, TokenLevel,
+};
 
 /// The longest silence towards a client; its patience is 20s, and half of that is for the way.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
@@ -42,8 +44,26 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// A file that is written anew all the time is nothing else.
+/// A file that is written anew all the time is nothing else; a list of URLs is of one kind.
 fn state(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(redis) = config.state.redis() {
+        let kind = |url: &RedisUrl| {
+            (url.is_tls(), url.user().map(str::to_owned), url.password().map(str::to_owned), url.database())
+        };
+        if redis.redis.iter().any(|url| redis.redis.first().is_some_and(|first| kind(url) != kind(first))) {
+            problems.push(
+                Problem::new("state.redis", "these differ in more than host and port")
+                    .hint("all nodes of a cluster, and all sentinels, are spoken to in the same way".to_owned()),
+            );
+        }
+        let numbered = redis.redis.iter().any(|url| url.database() > 0);
+        if redis.redis.len() > 1 && redis.sentinel_master.is_none() && numbered {
+            problems.push(
+                Problem::new("state.redis", "a cluster has no numbered databases")
+                    .hint("leave the number out; for sentinels give sentinel_master".to_owned()),
+            );
+        }
+    }
     let StateConfig::File(file) = &config.state else { return };
     let tls = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
     let certificates = tls.flat_map(|tls| tls.certificates()).flat_map(|pair| [pair.cert_file, pair.key_file]);

@@ -51,7 +51,7 @@ pub(super) fn answer(reason: Reason, operation: Operation) -> Answer {
         TokenMissing => (403, AUTHENTICATION),
         TokenShape | TokenKind | TokenExpired | AccessKey => (403, AUTHORIZATION),
         SessionMismatch | SessionLive | UnknownSession | ClientMismatch => (403, PERMISSIONS),
-        TooManyConnections | TooManyConnectionsPerClient | Draining | NoNode => (503, PEER_ABORTED),
+        TooManyConnections | TooManyConnectionsPerClient | Draining | NoNode | StateUnavailable => (503, PEER_ABORTED),
         TooManySessions | TooManySessionsPerClient | TooManySessionsPerUser => (503, PEER_ABORTED),
         WaitTooLong | WaitingRoomFull => (503, PEER_ABORTED),
         StartRate | RequestRate => (429, PEER_ABORTED),

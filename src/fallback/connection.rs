@@ -218,6 +218,9 @@ async fn carry(
             keeps.retain(|kept| !Arc::ptr_eq(kept, session));
         }
     }
+    if let Some(outcome) = exchange.unseen_end.filter(|_| fate.whole) {
+        door.sessions.ended_unseen(exchange.call.session, outcome);
+    }
     drop(held);
     // Whoever cancelled while this was under way has left the end to it.
     if let Some(session) = exchange.session.as_ref().filter(|session| session.is_cancelled()) {

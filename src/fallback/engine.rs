@@ -31,6 +31,7 @@ use super::{
     exchange::Exchange,
     headers::{Headers, Problem},
     node_conn::Connector,
+    sessions::Sessions,
     stream::EngineStream,
 };
 use crate::{
@@ -70,6 +71,7 @@ impl Engine {
         upstream: &UpstreamConfig,
         bandwidth: Bandwidth,
         added: AddedLatency,
+        sessions: Arc<Sessions>,
     ) -> Engine {
         let conf = ServerConf {
             max_retries: 1,
@@ -84,6 +86,7 @@ impl Engine {
                 guard: listener.guard.clone(),
             },
             exchanges: AtomicU64::new(0),
+            sessions,
         };
         let (never, shutdown) = watch::channel(false);
         let proxy = Arc::new(http_proxy(&Arc::new(conf), carrier));
@@ -105,6 +108,18 @@ struct Carrier {
     headers: Headers,
     /// Numbers the exchanges, so that the engine's own pool never finds one's connection for another.
     exchanges: AtomicU64,
+    sessions: Arc<Sessions>,
+}
+
+impl Carrier {
+    /// Other replicas know a session before its client can ask one of them.
+    async fn begin_shared(&self, exchange: &Exchange) {
+        let Some(session) = exchange.session.as_ref().filter(|_| exchange.is_start()) else { return };
+        let fate = exchange.fate();
+        if matches!(fate.status, 200 | 201) && !fate.node_refused {
+            self.sessions.begin_shared(session, fate.node_keeps, fate.client_keeps).await;
+        }
+    }
 }
 
 fn never_ends(what: &'static str) -> Box<pingora_core::Error> {
@@ -223,6 +238,7 @@ impl ProxyHttp for Carrier {
         match self.headers.to_client(answer, &exchange) {
             Ok(passes_body) => {
                 ctx.passes_body = passes_body;
+                self.begin_shared(&exchange).await;
                 exchange.answer_begins();
                 if passes_body {
                     exchange.body_begins();

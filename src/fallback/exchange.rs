@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     net::{forwarded::Forwarded, http1::Head},
-    telemetry::{AddedLatency, Direction, Operation, Reason, WorkClock},
+    telemetry::{AddedLatency, Direction, Operation, Outcome, Reason, WorkClock},
     upstream::{Lease, NoNode, Node, Upstream},
 };
 
@@ -31,6 +31,10 @@ pub(super) struct Exchange {
     pub(super) offer_persistence: Option<bool>,
     /// Whose request it is, and what its node is told of that.
     pub(super) forwarded: Forwarded,
+    /// How a session that is not known here ends with this request, which goes by the hash of its id.
+    pub(super) unseen_end: Option<Outcome>,
+    /// Whether a start goes by the hash of its id, on to other nodes too.
+    pub(super) by_hash: bool,
     /// The start body's part of the memory for all of those, until it has gone on.
     pub(super) room: Option<OwnedSemaphorePermit>,
     /// What goes to the client from now on is the final answer.
@@ -119,6 +123,8 @@ impl Exchange {
             upstream,
             offer_persistence: None,
             forwarded,
+            unseen_end: None,
+            by_hash: false,
             room: None,
             answers: AtomicBool::new(false),
             answers_with_body: AtomicBool::new(false),
@@ -149,7 +155,11 @@ impl Exchange {
         let mut state = self.lock();
         let node = state.node.clone();
         state.tried.push(node);
-        let lease = self.upstream.pick(session.wish(), &state.tried)?;
+        let lease = if self.by_hash {
+            self.upstream.pick_by_hash(session.wish(), &state.tried)?
+        } else {
+            self.upstream.pick(session.wish(), &state.tried)?
+        };
         state.node = lease.node().clone();
         drop(state);
         session.assign(lease);

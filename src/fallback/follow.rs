@@ -8,6 +8,7 @@ use super::{
     exchange::Exchange,
     grammar::{self, Call},
     session::{InFlight, Session},
+    sessions::{Found, Reach},
     start,
 };
 use crate::{
@@ -53,8 +54,10 @@ pub(super) async fn follow(
     if door.sessions.is_to_be_asked_for(call.session) && !door.entry.may_ask(&door.own, forwarded.client.into()) {
         return Err(Reason::RequestRate);
     }
-    let Some(held) = door.sessions.hold_anywhere(call.session).await else {
-        return unknown(door, call, head, forwarded);
+    let held = match door.sessions.hold_anywhere(call.session).await {
+        Found::Held(held) => held,
+        Found::Unknown => return unknown(door, call, head, forwarded),
+        Found::Unasked => return unasked(door, airlock, call, head, forwarded).await,
     };
     let session = held.session().clone();
     match take(door, airlock, &call, &head, &forwarded, &session, clock).await {
@@ -84,12 +87,44 @@ fn unknown(door: &Door, call: Call, head: Head, forwarded: Forwarded) -> Result<
     if door.admission.unknown_session == UnknownSession::Refuse {
         return Err(door.outside(forwarded.client, Reason::UnknownSession));
     }
+    Ok(Prepared::Carry(Arc::new(routed(door, call, head, forwarded)?), None))
+}
+
+/// A request of a session that may be another replica's, which cannot be asked.
+async fn unasked(
+    door: &Door,
+    airlock: &mut Airlock,
+    call: Call,
+    head: Head,
+    forwarded: Forwarded,
+) -> Result<Prepared, Refused> {
+    if call.operation == Operation::End && door.sessions.was_refused(call.session) {
+        return Ok(Prepared::EndOfRefused);
+    }
+    if door.sessions.was_cancelled(call.session) {
+        return Err(Reason::Cancelled);
+    }
+    if door.sessions.reach() == Reach::Refuse {
+        return Err(door.outside(forwarded.client, Reason::StateUnavailable));
+    }
+    let mut exchange = routed(door, call, head, forwarded)?;
+    if exchange.call.operation == Operation::End {
+        airlock.take_in(WHOLE_END, door.timeouts.body_idle).await.map_err(|e| start::broken_off(&e))?;
+        let done = body::end(airlock.taken_in()).done;
+        exchange.unseen_end = Some(if done { Outcome::Done } else { Outcome::Error });
+    }
+    door.metrics.unverified();
+    door.sessions.note_unverified(&door.name);
+    Ok(Prepared::Carry(Arc::new(exchange), None))
+}
+
+/// To the node that the hash of its id names.
+fn routed(door: &Door, call: Call, head: Head, forwarded: Forwarded) -> Result<Exchange, Refused> {
     if !door.entry.may_ask(&door.own, forwarded.client.into()) {
         return Err(Reason::RequestRate);
     }
     let lease = door.upstream.by_hash(&call.session.to_bytes()).map_err(|_| Reason::NoNode)?;
-    let exchange = Exchange::routed(call, head, door.upstream.clone(), forwarded, lease);
-    Ok(Prepared::Carry(Arc::new(exchange), None))
+    Ok(Exchange::routed(call, head, door.upstream.clone(), forwarded, lease))
 }
 
 /// Notes what the request says of its session; gives the node that it goes to.

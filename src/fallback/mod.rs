@@ -47,7 +47,7 @@ use crate::{
 pub use entry::Entry;
 pub use grammar::SessionId;
 pub use session::Session;
-pub use sessions::{Elsewhere, Given, News, Sessions, Watch, sweep_forever};
+pub use sessions::{Elsewhere, Given, News, Reach, Replicas, Sessions, Watch, sweep_forever};
 
 /// What a fallback listener of one config generation does with a connection.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Door {
         Ok(Door {
             name: config.name.clone(),
             entrance: Entrance::build(config, &top.timeouts, metrics)?,
-            engine: engine::Engine::new(config, upstream.0, bandwidth, own.added_latency()),
+            engine: engine::Engine::new(config, upstream.0, bandwidth, own.added_latency(), sessions.clone()),
             upstream: upstream.1,
             admission: config.admission.clone(),
             persistence: config.persistence(),

@@ -4,6 +4,7 @@ mod absence;
 mod busy;
 mod elsewhere;
 mod record;
+mod replicas;
 
 use std::{
     net::IpAddr,
@@ -18,7 +19,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::absence::Absence;
-pub(super) use self::busy::InFlight;
+use self::replicas::Shares;
+pub(super) use self::{busy::InFlight, replicas::Teller};
 use super::{body::End, grammar::SessionId, node_conn::NodeConn};
 use crate::{
     limit::SessionPermit,
@@ -79,15 +81,17 @@ pub struct Session {
     node_keeps: AtomicBool,
     client_keeps: AtomicBool,
     elsewhere: AtomicBool,
+    shares: Shares,
+    teller: Teller,
 }
 
 impl Session {
     /// `label` is what is shown of its id.
-    pub(super) fn new(opening: Opening, label: String, live: &Live) -> Session {
-        Session::begun(opening, label, live, None)
+    pub(super) fn new(opening: Opening, label: String, live: &Live, teller: &Teller) -> Session {
+        Session::begun(opening, label, live, None, teller)
     }
 
-    fn begun(opening: Opening, label: String, live: &Live, began: Option<SystemTime>) -> Session {
+    fn begun(opening: Opening, label: String, live: &Live, began: Option<SystemTime>, teller: &Teller) -> Session {
         let transfer = live.post(About {
             id: Some(label),
             listener: opening.listener.as_str().into(),
@@ -121,6 +125,8 @@ impl Session {
             node_keeps: AtomicBool::new(false),
             client_keeps: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
+            shares: Shares::default(),
+            teller: teller.clone(),
         }
     }
 
@@ -302,6 +308,7 @@ impl Session {
 
     /// Notes the size of the download after this one, and returns that of this one.
     pub fn announce(&self, next: Option<u64>) -> Option<u64> {
+        self.shares.turned();
         std::mem::replace(&mut *lock(&self.announced), next)
     }
 

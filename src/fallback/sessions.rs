@@ -4,6 +4,7 @@
 //! remembers for a while which starts were refused, because their session_end always comes.
 
 mod elsewhere;
+mod replicas;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,16 +13,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use siphasher::sip::SipHasher24;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::elsewhere::{Elsewhere, Given, News, Watch};
+pub(super) use self::replicas::Found;
+pub use self::{
+    elsewhere::{Elsewhere, Given, News, Watch},
+    replicas::{Reach, Replicas},
+};
 
 use super::{
     grammar::SessionId,
-    session::{Opening, Session},
+    session::{Opening, Session, Teller},
 };
+use crate::shared::{self, Key};
 use crate::telemetry::{AccessLog, Live, Outcome, Reason, RequestSpan};
 
 /// Refused starts that are remembered, and as many sessions that operators ended.
@@ -35,13 +41,14 @@ const BODIES_KIB: u32 = 64 * 1024;
 pub struct Sessions {
     table: Mutex<Table>,
     /// Hides ids in logs.
-    key: (u64, u64),
+    key: ArcSwap<(u64, u64)>,
     access_log: AccessLog,
     shown: Live,
     bodies: Arc<Semaphore>,
     held_bodies: Arc<Semaphore>,
     elsewhere: ArcSwapOption<Box<dyn Elsewhere>>,
     watch: ArcSwapOption<elsewhere::Watch>,
+    replicas: Teller,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -56,6 +63,8 @@ struct Table {
     refused: VecDeque<SessionId>,
     /// Those that an operator ended; nobody else pushes one out.
     cancelled: VecDeque<SessionId>,
+    /// Those that other replicas knew and that are over.
+    ended: VecDeque<SessionId>,
 }
 
 impl Sessions {
@@ -63,13 +72,14 @@ impl Sessions {
     pub fn new(access_log: AccessLog, shown: Live, key: Option<(u64, u64)>) -> Sessions {
         Sessions {
             table: Mutex::default(),
-            key: key.unwrap_or_else(new_key),
+            key: ArcSwap::from_pointee(key.unwrap_or_else(new_key)),
             access_log,
             shown,
             bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
             held_bodies: Arc::new(Semaphore::new(BODIES_KIB as usize)),
             elsewhere: ArcSwapOption::empty(),
             watch: ArcSwapOption::empty(),
+            replicas: Teller::default(),
         }
     }
 
@@ -84,7 +94,8 @@ impl Sessions {
             return Err(Reason::SessionLive);
         }
         table.cancelled.retain(|cancelled| *cancelled != id);
-        let session = Arc::new(Session::new(opening, label, &self.shown));
+        table.ended.retain(|ended| *ended != id);
+        let session = Arc::new(Session::new(opening, label, &self.shown, &self.replicas));
         table.live.insert(id, session.clone());
         Ok(session)
     }
@@ -114,9 +125,18 @@ impl Sessions {
         } else if outcome == Outcome::Refused || !session.is_open() {
             remember(&mut table.refused, session.id());
         }
+        if session.home().is_some() {
+            remember(&mut table.ended, session.id());
+        }
         drop(table);
         session.remember(outcome == Outcome::Done);
         session.close();
+        if self.end_shared(session, outcome, reason) {
+            return;
+        }
+        if !session.is_open() {
+            self.tell_replicas(shared::redis::News::Refused(Key(session.id().to_bytes())));
+        }
         self.tell_end(session, outcome);
         self.access_log.write(&session.record(outcome, reason));
     }
@@ -124,8 +144,9 @@ impl Sessions {
     /// A start was refused, or broke off, before it became a session: its end will come all the same.
     pub fn refuse(&self, opening: Opening, outcome: Outcome, reason: Reason) {
         let id = opening.id;
-        let session = Session::new(opening, self.label(id), &self.shown);
+        let session = Session::new(opening, self.label(id), &self.shown, &self.replicas);
         remember(&mut self.lock().refused, id);
+        self.tell_replicas(shared::redis::News::Refused(Key(id.to_bytes())));
         self.access_log.write(&session.record(outcome, Some(reason)));
     }
 
@@ -150,6 +171,9 @@ impl Sessions {
         let session = self.lock().live.values().find(|session| session.label() == label).cloned();
         let Some(session) = session else { return false };
         session.cancel();
+        if session.home().is_some() {
+            self.tell_replicas(shared::redis::News::Cancelled(Key(session.id().to_bytes())));
+        }
         // What is under way breaks off and ends it, so that the record has all its bytes.
         if !session.is_busy() {
             self.finish(&session, Outcome::Cancelled, Some(Reason::Cancelled));
@@ -159,7 +183,8 @@ impl Sessions {
 
     /// Ends the sessions that were idle for `limit`.
     pub fn sweep(&self, limit: Duration) {
-        let idle: Vec<_> = self.lock().live.values().filter(|s| s.idle_for() >= limit).cloned().collect();
+        let is_idle = |s: &Session| !s.is_guest() && s.idle_for() >= limit;
+        let idle: Vec<_> = self.lock().live.values().filter(|s| is_idle(s)).cloned().collect();
         for session in idle {
             self.finish(&session, Outcome::Idle, None);
         }
@@ -196,7 +221,8 @@ impl Sessions {
 
     /// Twelve hex digits that stand for the id in this process.
     fn label(&self, id: SessionId) -> String {
-        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        let key = self.key.load();
+        let mut hasher = SipHasher24::new_with_keys(key.0, key.1);
         hasher.write(&id.to_bytes());
         format!("{:012x}", hasher.finish() >> 16)
     }

@@ -8,6 +8,7 @@ use super::{
     exchange::Exchange,
     grammar::{self, Call},
     session::{InFlight, Opening},
+    sessions::Reach,
     waiting,
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) async fn start(
         Err(Reason::SessionMismatch)
     } else if door.drain.is_cancelled() {
         Err(Reason::Draining)
+    } else if door.sessions.reach() == Reach::Refuse {
+        Err(Reason::StateUnavailable)
     } else {
         admission::decide(&door.admission, said.token, SystemTime::now())
     };
@@ -85,6 +88,7 @@ pub(super) async fn start(
     let mut exchange = Exchange::of_session(call, head, upstream, forwarded, session, node);
     exchange.offer_persistence = offer;
     exchange.room = room;
+    exchange.by_hash = door.sessions.reach() == Reach::Hash;
     Ok((Arc::new(exchange), held))
 }
 
@@ -115,8 +119,9 @@ impl Door {
 
     /// Writes a start down that is not let in, and says what it is answered with.
     pub(super) fn refuse_start(&self, opening: Opening, reason: Reason) -> Refused {
-        // That the gateway ends is no fault of who asks.
-        let reason = if reason == Reason::Draining { reason } else { self.outside(opening.client, reason) };
+        // That the gateway ends, or lacks something, is no fault of who asks.
+        let is_ours = matches!(reason, Reason::Draining | Reason::StateUnavailable);
+        let reason = if is_ours { reason } else { self.outside(opening.client, reason) };
         self.sessions.refuse(opening, Outcome::Refused, reason);
         reason
     }

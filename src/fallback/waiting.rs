@@ -13,6 +13,7 @@ use super::{
     entry::Terms,
     needs::{Need, Waiter},
     session::Session,
+    sessions::Reach,
 };
 use crate::{
     config::WhenFull,
@@ -150,7 +151,12 @@ impl Start<'_> {
         let permit = entry.sessions.try_acquire(&terms.maxima, self.client, self.user.as_ref());
         let permit = permit.map_err(|full| self.full(full))?;
         let upstream = entry.current(&self.door.upstream);
-        match upstream.pick(self.session.wish(), &[]) {
+        let picked = if self.door.sessions.reach() == Reach::Hash {
+            upstream.pick_by_hash(self.session.wish(), &[])
+        } else {
+            upstream.pick(self.session.wish(), &[])
+        };
+        match picked {
             Ok(lease) => {
                 self.session.let_in(permit, lease);
                 Ok(())

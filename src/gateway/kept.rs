@@ -108,7 +108,11 @@ impl Run {
             let me = self.me.clone();
             upstream.watch_pins(move |news| {
                 if let Some(run) = me.upgrade() {
-                    run.kept.pin(news);
+                    if let Some(replicas) = run.replicas.get() {
+                        replicas.pin(news);
+                    } else {
+                        run.kept.pin(news);
+                    }
                 }
             });
         }

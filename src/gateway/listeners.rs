@@ -65,6 +65,14 @@ pub enum StartError {
     /// Spans cannot be sent.
     #[error("log.otlp_endpoint: {0}")]
     Spans(#[from] SpansError),
+    /// The Redis that replicas share cannot be used.
+    #[error("state.redis: {urls}: {source}")]
+    Redis {
+        /// Where it is.
+        urls: String,
+        /// Why not.
+        source: crate::shared::redis::RedisError,
+    },
     /// The file of sessions and pins cannot be used.
     #[error("state.file: cannot open {path}: {source}")]
     State {

@@ -36,10 +36,12 @@ impl Operated for Run {
     }
 
     fn cancel(&self, id: &str) -> Cancelled {
-        let Some(transfer) = self.parts.live.find(id) else { return Cancelled::Unknown };
-        let ends = match transfer.about().kind {
-            Kind::Session => self.parts.sessions.cancel(id),
-            _ => transfer.cancel(),
+        let ends = match self.parts.live.find(id) {
+            Some(transfer) if transfer.about().kind != Kind::Session => transfer.cancel(),
+            Some(_) => self.parts.sessions.cancel(id),
+            // It may be shown at another replica.
+            None if self.parts.sessions.cancel(id) => true,
+            None => return Cancelled::Unknown,
         };
         if ends {
             tracing::info!(id, "An operator ends it.");
@@ -105,7 +107,7 @@ impl Run {
     /// What does not go as it should, though sessions are served.
     fn lacks(&self) -> Vec<&'static str> {
         let all = [
-            (self.kept_state().is_some_and(|(is_well, _)| !is_well), "state"),
+            (self.kept_state().is_some_and(|now| !now.is_well), "state"),
             (!self.parts.access_log.is_well(), "access_log"),
             (!self.last_reload().0, "config"),
         ];

@@ -25,6 +25,7 @@ use super::{
     kept::Kept,
     listeners::Listeners,
     parts::Parts,
+    replicas::Replicas,
     socket::Offered,
     upgrade::{Links, Program},
 };
@@ -32,7 +33,7 @@ use crate::{
     config::{Config, Problem, StateConfig},
     fallback,
     net::notify::Notifier,
-    telemetry::{chain, logging::LogHandle},
+    telemetry::{KeptNow, chain, logging::LogHandle},
 };
 
 /// A gateway that runs, for all who look at it or change it.
@@ -41,6 +42,8 @@ pub(super) struct Run {
     pub(super) me: Weak<Run>,
     pub(super) parts: Arc<Parts>,
     pub(super) links: Links,
+    /// The other replicas, where the config names a Redis.
+    pub(super) replicas: OnceLock<Replicas>,
     /// Cancelled: another process has taken over.
     pub(super) succeeded: CancellationToken,
     /// The number of that process.
@@ -84,6 +87,7 @@ impl Run {
             me: me.clone(),
             parts,
             links: Links::default(),
+            replicas: OnceLock::new(),
             succeeded: CancellationToken::new(),
             successor: AtomicU32::new(0),
             stopping: CancellationToken::new(),
@@ -118,7 +122,10 @@ impl Run {
         let watch = move |news: fallback::News<'_>| {
             if let Some(run) = me.upgrade() {
                 run.kept.hear(&news);
-                run.links.tell(news);
+                // Replicas hear of sessions by themselves, and the other process is one.
+                if run.replicas.get().is_none() {
+                    run.links.tell(news);
+                }
             }
         };
         self.parts.sessions.watch(Some(Box::new(watch)));
@@ -127,9 +134,13 @@ impl Run {
     }
 
     /// Whether what changes is kept as the config wants it, and how often that failed; none where it is to be kept nowhere.
-    pub(super) fn kept_state(&self) -> Option<(bool, u64)> {
+    pub(super) fn kept_state(&self) -> Option<KeptNow> {
+        if let Some(replicas) = self.replicas.get() {
+            return Some(replicas.now());
+        }
         let wanted = matches!(self.config().state, StateConfig::File(_));
-        wanted.then(|| self.kept.state().unwrap_or((false, 0)))
+        let (is_well, failures) = wanted.then(|| self.kept.state().unwrap_or((false, 0)))?;
+        Some(KeptNow { is_well, failures, replicas: None })
     }
 
     /// The admin door has this socket.
@@ -270,9 +281,11 @@ impl Run {
         self.parts.apply(new, &generation.upstreams);
         self.keep_pins(generation.upstreams.values());
         self.kept.apply(new);
+        self.share_by(new);
         self.set_level(new);
         self.config.store(Arc::new(new.clone()));
         self.generation.store(generation);
+        self.watch_controls();
         self.parts.metrics.config_generation.set(self.number.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(kept)
     }

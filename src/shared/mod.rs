@@ -1,10 +1,11 @@
-//! What other processes must know of what goes on here: the one that takes over at an upgrade, and the one that comes
-//! after a crash.
+//! What other processes must know of what goes on here: the one that takes over at an upgrade, the one that comes
+//! after a crash, and those that serve beside this one.
 //!
 //! Plain data in the words of the rules; nothing here decides anything.
 
 pub mod file;
 mod nominal;
+pub mod redis;
 
 use std::{fmt, net::IpAddr};
 

@@ -14,8 +14,19 @@ use prometheus::{
 
 use super::families::opts;
 
-/// Whether the last change is kept, and how many could not be written; none where nothing is kept.
-type Source = Box<dyn Fn() -> Option<(bool, u64)> + Send + Sync>;
+/// How it stands; none where nothing is kept.
+type Source = Box<dyn Fn() -> Option<KeptNow> + Send + Sync>;
+
+/// How it stands with what is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptNow {
+    /// Whether the last change is kept.
+    pub is_well: bool,
+    /// How many could not be.
+    pub failures: u64,
+    /// How many replicas live, this one among them; none where nobody shares it.
+    pub replicas: Option<usize>,
+}
 
 /// The families of kept state.
 #[derive(Clone)]
@@ -24,6 +35,7 @@ pub(super) struct KeptState(Arc<Inner>);
 struct Inner {
     up: IntGaugeVec,
     errors: IntCounterVec,
+    replicas: IntGaugeVec,
     source: OnceLock<Source>,
     /// Only one writes the series and reads them out at a time.
     reading: Mutex<()>,
@@ -36,7 +48,10 @@ impl KeptState {
         let errors = "Times that what had changed could not be kept.";
         let up = IntGaugeVec::new(opts("shared_state_up", up), &[])?;
         let errors = IntCounterVec::new(opts("shared_state_errors_total", errors), &["operation"])?;
-        Ok(KeptState(Arc::new(Inner { up, errors, source: OnceLock::new(), reading: Mutex::default() })))
+        let replicas =
+            "Gateways that share sessions and pins and live, as this one knows; no series where nobody shares them.";
+        let replicas = IntGaugeVec::new(opts("replicas", replicas), &[])?;
+        Ok(KeptState(Arc::new(Inner { up, errors, replicas, source: OnceLock::new(), reading: Mutex::default() })))
     }
 
     /// Where it is read from; the first source stays.
@@ -47,18 +62,20 @@ impl KeptState {
 
 impl Collector for KeptState {
     fn desc(&self) -> Vec<&Desc> {
-        [self.0.up.desc(), self.0.errors.desc()].concat()
+        [self.0.up.desc(), self.0.errors.desc(), self.0.replicas.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Inner { up, errors, source, reading } = &*self.0;
+        let Inner { up, errors, replicas, source, reading } = &*self.0;
         let _reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((is_well, failures)) = source.get().and_then(|source| source()) {
-            up.with_label_values::<&str>(&[]).set(i64::from(is_well));
+        if let Some(now) = source.get().and_then(|source| source()) {
+            up.with_label_values::<&str>(&[]).set(i64::from(now.is_well));
             let counted = errors.with_label_values(&["write"]);
-            counted.inc_by(failures.saturating_sub(counted.get()));
+            counted.inc_by(now.failures.saturating_sub(counted.get()));
+            let live = now.replicas.and_then(|live| i64::try_from(live).ok());
+            live.into_iter().for_each(|live| replicas.with_label_values::<&str>(&[]).set(live));
         }
-        [up.collect(), errors.collect()].concat()
+        [up.collect(), errors.collect(), replicas.collect()].concat()
     }
 }
 
@@ -70,7 +87,7 @@ impl fmt::Debug for KeptState {
 
 #[cfg(test)]
 mod tests {
-    use crate::telemetry::Metrics;
+    use crate::telemetry::{KeptNow, Metrics};
 
     #[test]
     fn kept_state_has_series_only_where_something_is_kept() {
@@ -79,11 +96,12 @@ mod tests {
         metrics.read_kept(|| None);
         assert!(!text(&metrics).contains("fallgate_shared_state"));
         let metrics = Metrics::new().unwrap();
-        metrics.read_kept(|| Some((false, 3)));
+        metrics.read_kept(|| Some(KeptNow { is_well: false, failures: 3, replicas: Some(2) }));
         for _ in 0..2 {
             let shown = text(&metrics);
             assert!(shown.contains("fallgate_shared_state_up 0\n"), "{shown}");
             assert!(shown.contains("fallgate_shared_state_errors_total{operation=\"write\"} 3\n"), "{shown}");
+            assert!(shown.contains("fallgate_replicas 2\n"), "{shown}");
         }
     }
 }

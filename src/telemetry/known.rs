@@ -77,6 +77,7 @@ impl Metrics {
             &self.refusals,
             &self.findings,
             &self.node_waits,
+            &self.unverified,
             &self.controls_finished,
             &self.tunnels,
             &self.flows,

@@ -161,6 +161,16 @@ impl std::ops::Deref for Posted {
 }
 
 impl Posted {
+    /// It goes on, but is shown and summed up elsewhere.
+    pub fn hide(&self) {
+        self.live.table().open.remove(&self.transfer.number());
+    }
+
+    /// It is shown again.
+    pub fn show(&self) {
+        self.live.table().open.insert(self.transfer.number(), self.transfer.clone());
+    }
+
     /// It is over, though somebody may still hold it.
     pub fn end(&self) {
         let (path, counts) = (self.transfer.path(), self.transfer.counts());

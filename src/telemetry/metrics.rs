@@ -14,7 +14,7 @@ use prometheus::{
 use super::{
     answered::Answered,
     families::{Families, Family},
-    kept::KeptState,
+    kept::{KeptNow, KeptState},
     known::ADMIN,
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, NodeWait, Outcome, Reason,
@@ -50,6 +50,7 @@ pub struct Metrics {
     pub(super) sessions_active: IntGaugeVec,
     pub(super) sessions_finished: IntCounterVec,
     pub(super) session_duration: HistogramVec,
+    pub(super) unverified: IntCounterVec,
     pub(super) waiting: IntGaugeVec,
     pub(super) wait: HistogramVec,
     pub(super) node_waits: IntCounterVec,
@@ -130,6 +131,11 @@ impl Metrics {
                 "Time from session_start to the session's end.",
                 &["listener"],
                 DURATIONS,
+            )?,
+            unverified: f.counters(
+                "unverified_requests_total",
+                "Requests of sessions that other replicas might know and that could not be asked for: they went by the hash of their id.",
+                &["listener"],
             )?,
             waiting: f.gauges("waiting", "Sessions that wait for room now.", &["listener"])?,
             wait: f.histograms(
@@ -267,7 +273,7 @@ impl Metrics {
 
     /// Where it is read whether the last change of sessions and pins is kept, and how often that failed; none where nothing
     /// is kept.
-    pub fn read_kept(&self, source: impl Fn() -> Option<(bool, u64)> + Send + Sync + 'static) {
+    pub fn read_kept(&self, source: impl Fn() -> Option<KeptNow> + Send + Sync + 'static) {
         self.kept.read_from(Box::new(source));
     }
 
@@ -336,6 +342,7 @@ impl Metrics {
             controls: ControlOutcome::ALL.iter().map(|o| by(&self.controls_finished, o.as_str())).collect(),
             requests: Answered::new(name, self.requests.clone()),
             sessions_active: self.sessions_active.clone(),
+            unverified: self.unverified.with_label_values(&[name]),
             waiting: self.waiting.with_label_values(&[name]),
             waited: self.wait.with_label_values(&[name]),
             node_waits: NodeWait::ALL.iter().map(|w| by(&self.node_waits, w.as_str())).collect(),

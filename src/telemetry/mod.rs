@@ -32,6 +32,7 @@ pub use access::AccessLog;
 pub use added::{AddedLatency, WorkClock};
 pub use chain::chain;
 pub use families::Family;
+pub use kept::KeptNow;
 pub use known::Known;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit, NodeWait,

@@ -32,6 +32,7 @@ pub struct ListenerMetrics {
     pub(super) controls: Vec<IntCounter>,
     pub(super) requests: Answered,
     pub(super) sessions_active: IntGaugeVec,
+    pub(super) unverified: IntCounter,
     pub(super) waiting: IntGauge,
     pub(super) waited: Histogram,
     pub(super) node_waits: Vec<IntCounter>,
@@ -65,6 +66,11 @@ impl ListenerMetrics {
         self.waited.observe(time.as_secs_f64());
     }
 
+    /// Counts a request of a session that could not be asked for.
+    pub fn unverified(&self) {
+        self.unverified.inc();
+    }
+
     /// Counts a request that was held because its node could not be reached.
     pub fn node_wait(&self, result: NodeWait) {
         self.node_waits[result as usize].inc();
@@ -79,6 +85,11 @@ impl ListenerMetrics {
     /// Counts a session that a node accepted.
     pub fn session_started(&self, direction: Direction, node: &str) -> ActiveGuard {
         self.started[direction as usize].inc();
+        ActiveGuard::new(self.sessions_active.with_label_values(&[self.name.as_str(), node]))
+    }
+
+    /// Counts a session that another replica began and that is shown here from now on, until the guard drops.
+    pub fn session_here(&self, node: &str) -> ActiveGuard {
         ActiveGuard::new(self.sessions_active.with_label_values(&[self.name.as_str(), node]))
     }
 

@@ -19,6 +19,9 @@ use super::{
     elsewhere::{Numbers, Watched},
 };
 
+/// The bit that the number of a connection has which is another replica's.
+pub(super) const MIRRORED: u64 = 1 << 63;
+
 /// A node at one of its addresses.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -315,7 +318,14 @@ impl Trying {
         let number = self.numbers.next();
         self.client.settle(number, &place);
         let watched = self.numbers.begin(ip, number, &place);
-        Entered { client: self.client.clone(), ip, number, _watched: watched }
+        Entered { client: self.client.clone(), ip, number, _watched: Some(watched) }
+    }
+
+    /// The client is there by a connection of another replica, of which nobody is told anew.
+    pub(super) fn met_elsewhere(self, ip: IpAddr, place: Place) -> Entered {
+        let number = self.numbers.next() | MIRRORED;
+        self.client.settle(number, &Arc::new(place));
+        Entered { client: self.client.clone(), ip, number, _watched: None }
     }
 
     /// The client.
@@ -336,7 +346,7 @@ pub(super) struct Entered {
     pub(super) client: Arc<Client>,
     pub(super) ip: IpAddr,
     number: u64,
-    _watched: Watched,
+    _watched: Option<Watched>,
 }
 
 impl Drop for Entered {

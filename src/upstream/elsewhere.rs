@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{Client, Control, Lease, Node, Place, Upstream, Wish};
+use super::{Client, Control, Lease, Node, Place, Upstream, Wish, clients::MIRRORED};
 use crate::shared::{ClientState, ControlNews, ControlState, NodeState, PinState, PlaceState, SessionState};
 
 /// Hears of control connections.
@@ -162,6 +162,7 @@ impl Upstream {
             let controls = known
                 .places()
                 .iter()
+                .filter(|(number, _)| number & MIRRORED == 0)
                 .map(|(number, place)| ControlState { number: *number, place: place.state() })
                 .collect();
             ClientState { upstream: self.name.clone(), client, place: known.place().state(), controls, left, moved }
@@ -193,6 +194,32 @@ impl Upstream {
         let lease = place.node.lease();
         let trying = self.clients.bring(client, &place, None, None)?;
         Some(Control { lease, entered: trying.met(client, place) })
+    }
+
+    /// A control connection of another replica, which tells all the others of it by itself.
+    pub fn mirror_control(&self, client: IpAddr, place: &PlaceState) -> Option<Control> {
+        let place = self.place(place)?;
+        let lease = place.node.lease();
+        let trying = self.clients.bring(client, &place, None, None)?;
+        Some(Control { lease, entered: trying.met_elsewhere(client, place) })
+    }
+
+    /// The control connections that are told of, as they are.
+    pub fn controls(&self) -> Vec<ControlNews> {
+        let of = |client: ClientState| {
+            let news = move |control: ControlState| ControlNews {
+                client: client.client,
+                number: control.number,
+                place: Some(control.place),
+            };
+            client.controls.into_iter().map(news)
+        };
+        self.clients().into_iter().flat_map(of).collect()
+    }
+
+    /// Another replica has removed a pin.
+    pub fn forget_pin(&self, hash: u64) {
+        self.pins.forget(hash);
     }
 
     /// Has `hook` hear of every control connection that comes about or ends from now on, and nobody else.

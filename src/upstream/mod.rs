@@ -243,6 +243,16 @@ impl Upstream {
         Ok(node.lease())
     }
 
+    /// The same for a start, as others find its node again that know nothing but its id: no pin and no balance decide, but
+    /// the limits hold. `tried` are left out.
+    pub fn pick_by_hash(&self, wish: Wish<'_>, tried: &[Arc<Node>]) -> Result<Lease, NoNode> {
+        let is_free = |n: &&Arc<Node>| n.is_up(wish.port) && !tried.iter().any(|t| t.name() == n.name());
+        let up: Vec<_> = self.nodes.iter().filter(is_free).collect();
+        let lease = highest(&wish.session.ok_or(NoNode)?, &up).and_then(|node| node.try_lease()).ok_or(NoNode)?;
+        self.count(PickHow::Hash);
+        Ok(lease)
+    }
+
     fn choose<'a>(&self, port: NodePort, key: &[u8], nodes: &[&'a Arc<Node>], now: Instant) -> Option<&'a Arc<Node>> {
         let candidate = |n: &&'a Arc<Node>| Candidate {
             name: n.name(),

@@ -91,6 +91,11 @@ impl Pins {
         self.lock().put(hash, (node.to_owned(), set));
     }
 
+    /// Removes one that was removed elsewhere.
+    pub(super) fn forget(&self, hash: u64) {
+        self.lock().pop(&hash);
+    }
+
     fn lock(&self) -> MutexGuard<'_, LruCache<u64, (String, Instant)>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

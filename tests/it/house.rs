@@ -56,6 +56,7 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("nix", &["net"]),
     ("listenfd", &["net"]),
     ("redb", &["shared"]),
+    ("redis", &["shared"]),
     ("hickory_resolver", &["net"]),
     ("x509_parser", &["net"]),
     ("bcrypt", &["forward"]),

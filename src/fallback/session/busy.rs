@@ -14,13 +14,13 @@ use super::Session;
 
 impl Session {
     /// Whether a request of it is under way.
-    pub(in crate::fallback) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.in_flight.load(SeqCst) > 0
     }
 
     /// It is not idle, and later requests wait their turn, for as long as the guard lives.
     pub(in crate::fallback) fn busy(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, SeqCst);
+        self.request_begins();
         self.touch();
         InFlight(self.clone())
     }
@@ -31,7 +31,7 @@ impl Session {
             loop {
                 let mut over = std::pin::pin!(self.request_over.notified());
                 over.as_mut().enable();
-                if self.in_flight.load(SeqCst) == 0 {
+                if self.in_flight.load(SeqCst) == 0 && !self.is_busy_elsewhere() {
                     return;
                 }
                 over.await;
@@ -42,7 +42,7 @@ impl Session {
 
     /// How long nothing has moved and no request was under way.
     pub fn idle_for(&self) -> Duration {
-        if self.in_flight.load(Relaxed) > 0 {
+        if self.in_flight.load(Relaxed) > 0 || self.is_busy_elsewhere() {
             return Duration::ZERO;
         }
         self.started().elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
@@ -67,7 +67,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.touch();
-        self.0.in_flight.fetch_sub(1, SeqCst);
+        self.0.request_ends();
         self.0.request_over.notify_waiters();
     }
 }

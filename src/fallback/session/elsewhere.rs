@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Opening, Session, lock};
+use super::{Opening, Session, Teller, lock};
 use crate::{
     fallback::grammar::SessionId,
     shared::{Key, SessionState},
@@ -50,6 +50,7 @@ impl Session {
         metrics: Arc<ListenerMetrics>,
         label: String,
         live: &Live,
+        teller: &Teller,
     ) -> Session {
         let opening = Opening {
             id: SessionId::from_bytes(state.key.0),
@@ -62,7 +63,7 @@ impl Session {
             sources: state.sources,
         };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(state.began));
-        let session = Session::begun(opening, label, live, began);
+        let session = Session::begun(opening, label, live, began, teller);
         session.transfer.counts().add(Direction::Upload, state.bytes_uploaded);
         session.transfer.counts().add(Direction::Download, state.bytes_downloaded);
         session.transfer.add_files(state.files, state.files_failed);
@@ -71,6 +72,20 @@ impl Session {
         *lock(&session.announced) = state.announced;
         session.waited.store(state.waited, Relaxed);
         session.touch();
+        session
+    }
+
+    /// A session of another replica, where it is shown; it is on no node yet.
+    pub(in crate::fallback) fn guest(
+        state: &SessionState,
+        upstream: Arc<Upstream>,
+        metrics: Arc<ListenerMetrics>,
+        label: String,
+        live: &Live,
+        teller: &Teller,
+    ) -> Session {
+        let session = Session::of_state(state, upstream, metrics, label, live, teller);
+        session.transfer.hide();
         session
     }
 

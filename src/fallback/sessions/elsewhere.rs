@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Sessions, remember};
+use super::{Found, Sessions, remember};
 use crate::{
     fallback::{
         grammar::SessionId,
@@ -62,7 +62,8 @@ impl Sessions {
     /// Whether nothing is known of this id, here or of what other processes have, and there is a process to be asked.
     pub(in crate::fallback) fn is_to_be_asked_for(&self, id: SessionId) -> bool {
         let unknown = |elsewhere: &Arc<Box<dyn Elsewhere>>| !elsewhere.has(Key(id.to_bytes()));
-        self.elsewhere.load().as_ref().is_some_and(unknown) && self.find(id).is_none()
+        let is_asked_for = self.elsewhere.load().as_ref().is_some_and(unknown) || self.is_asked_of_replicas(id);
+        is_asked_for && self.find(id).is_none()
     }
 
     pub(super) fn is_elsewhere(&self, id: SessionId) -> bool {
@@ -75,12 +76,16 @@ impl Sessions {
     }
 
     /// Looks for a session, in other processes too. It stays here for as long as the guard lives.
-    pub(in crate::fallback) async fn hold_anywhere(&self, id: SessionId) -> Option<InFlight> {
+    pub(in crate::fallback) async fn hold_anywhere(&self, id: SessionId) -> Found {
         if let Some(held) = self.hold(id) {
-            return Some(held);
+            return Found::Held(held);
         }
-        self.fetch(id).await;
-        self.hold(id)
+        let asked = self.fetch(id).await;
+        match self.hold(id) {
+            Some(held) => Found::Held(held),
+            None if asked => Found::Unknown,
+            None => Found::Unasked,
+        }
     }
 
     /// Whether there is such a session, here or in another process.
@@ -94,10 +99,16 @@ impl Sessions {
 
     /// Has a session brought here from another process. Where there is none any more to ask for it, it may have come by
     /// itself meanwhile.
-    async fn fetch(&self, id: SessionId) {
+    ///
+    /// False where replicas could not be asked.
+    async fn fetch(&self, id: SessionId) -> bool {
         if let Some(elsewhere) = self.elsewhere.load_full().filter(|_| !self.was_refused(id)) {
             elsewhere.fetch(Key(id.to_bytes())).await;
+            if self.find(id).is_some() {
+                return true;
+            }
         }
+        self.fetch_of_replicas(id).await
     }
 
     /// Found and busy in one step: who gives sessions away looks under the same lock.
@@ -185,7 +196,7 @@ impl Sessions {
         if table.live.contains_key(&id) {
             return false;
         }
-        let session = Session::of_state(state, upstream, metrics, self.label(id), &self.shown);
+        let session = Session::of_state(state, upstream, metrics, self.label(id), &self.shown, &self.replicas);
         match permit {
             Some(permit) => session.let_in(permit, lease),
             None => session.assign(lease),
@@ -220,7 +231,12 @@ impl Sessions {
 
     /// What hides ids in what is shown, so that a session is called the same by the next process.
     pub fn label_key(&self) -> (u64, u64) {
-        self.key
+        **self.key.load()
+    }
+
+    /// From now on new sessions are called by this key, as all replicas call them.
+    pub fn set_label_key(&self, key: (u64, u64)) {
+        self.key.store(Arc::new(key));
     }
 }
 

@@ -14,6 +14,7 @@ use super::Run;
 use crate::{
     gateway::{
         listeners::Listeners,
+        replicas::Replicas,
         upgrade::{self, UpgradeError},
     },
     net::process,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How often a drain tells how much is left.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// Until then the ends of sessions that replicas share are written.
+const FINISHING: Duration = Duration::from_secs(2);
 /// How often it is looked whether all sessions are over.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -65,6 +68,9 @@ impl Run {
     /// Ends what is left: what needs nothing of this process goes on in another one, or in the next one.
     async fn end_sessions(&self) {
         self.links.give_all(self);
+        if self.replicas.get().is_some_and(Replicas::go_on_elsewhere) {
+            self.parts.sessions.leave_to_others();
+        }
         if self.kept.is_open() {
             self.parts.sessions.give_idle(
                 |_| true,
@@ -75,6 +81,9 @@ impl Run {
             );
         }
         self.parts.sessions.finish_all();
+        if let Some(replicas) = self.replicas.get() {
+            replicas.finish(FINISHING).await;
+        }
         self.links.finish_newer(self).await;
     }
 
@@ -150,7 +159,10 @@ impl Run {
     async fn sessions_are_over(&self, deadline: time::Instant, hurry: &CancellationToken) {
         // Through a forward proxy a session is known only by its requests, which follow one another.
         let goes_on = || {
-            let sessions = self.parts.sessions.count() + self.links.sessions_held();
+            let sessions = match self.replicas.get().filter(|replicas| replicas.go_on_elsewhere()) {
+                Some(_) => self.parts.sessions.count_held(),
+                None => self.parts.sessions.count() + self.links.sessions_held(),
+            };
             sessions > 0 || !self.parts.forward.recents.are_quiet(Instant::now())
         };
         while goes_on() {

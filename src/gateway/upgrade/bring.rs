@@ -23,8 +23,13 @@ impl Places {
         self.upstream.ended_elsewhere(state, well);
     }
 
+    /// Each by itself.
+    pub(in crate::gateway) fn into_parts(self) -> (Arc<Upstream>, Lease, Option<SessionPermit>) {
+        (self.upstream, self.lease, self.permit)
+    }
+
     /// Takes them, whatever the limits say; none where the config does not have the node any more.
-    pub(super) fn take(run: &Run, state: &SessionState) -> Option<Places> {
+    pub(in crate::gateway) fn take(run: &Run, state: &SessionState) -> Option<Places> {
         let upstream = run.generation().upstreams.get(&state.upstream)?.clone();
         let lease = upstream.lease_on(&state.node)?;
         let user = state.user.as_deref().map(Arc::from);

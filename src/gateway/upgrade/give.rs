@@ -84,8 +84,14 @@ fn tell(run: &Arc<Run>, passage: &mut Passage, flows: Flows) -> Result<(), Upgra
         }
         states.insert(name, of_threads);
     }
+    let shared = run.replicas.get().map(|replicas| (replicas.me(), replicas.sessions(run)));
+    let sessions = match &shared {
+        Some(_) => Vec::new(),
+        None => [run.parts.sessions.states(), run.links.held()].concat(),
+    };
     let state = State {
-        sessions: [run.parts.sessions.states(), run.links.held()].concat(),
+        sessions,
+        shared,
         refused,
         cancelled,
         nodes: upstreams().flat_map(|upstream| upstream.node_states()).collect(),

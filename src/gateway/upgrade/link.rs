@@ -323,6 +323,10 @@ pub(super) async fn give_idle(run: Weak<Run>, link: Arc<Link>) {
 }
 
 pub(super) fn give(run: &Run, link: &Link, goes: impl Fn(&str) -> bool) {
+    // The other process has them already.
+    if run.replicas.get().is_some() {
+        return;
+    }
     run.parts.sessions.give_idle(goes, |sessions| {
         sessions.iter().for_each(|state| link.hold(run, state));
         let keys: Vec<_> = sessions.iter().map(|state| state.key).collect();

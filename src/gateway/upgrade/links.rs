@@ -13,7 +13,7 @@ use crate::{
     fallback,
     gateway::running::Run,
     net::passage::Passage,
-    shared::{Key, SessionState},
+    shared::{ControlNews, Key, SessionState},
 };
 
 /// The processes that this one talks to.
@@ -34,22 +34,16 @@ impl Links {
     /// From now on what happens here is kept for the process that takes over.
     pub(super) fn begin_newer(&self, run: &Arc<Run>) {
         let (link, queue) = Link::new(Held::default());
-        self.newer.store(Some(link.clone()));
+        self.newer.store(Some(link));
         *lock(&self.queue) = Some(queue);
-        for upstream in run.generation().upstreams.values() {
-            let (link, name) = (link.clone(), upstream.name().to_owned());
-            let hook = move |news| {
-                link.tell(Message::Control(name.clone(), news));
-            };
-            upstream.watch_controls(Some(Box::new(hook)));
-        }
+        run.watch_controls();
         self.listen(run);
     }
 
     /// Nobody takes over.
     pub(super) fn forget_newer(&self, run: &Arc<Run>) {
-        run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));
         self.newer.store(None);
+        run.watch_controls();
         *lock(&self.queue) = None;
         self.listen(run);
     }
@@ -78,6 +72,18 @@ impl Links {
     pub(super) fn newer_serves(&self, listeners: impl Iterator<Item = String>) {
         if let Some(link) = &*self.newer.load() {
             let _ = link.serves.set(listeners.collect());
+        }
+    }
+
+    /// Whether there is a process that takes over.
+    pub(in crate::gateway) fn has_newer(&self) -> bool {
+        self.newer.load().is_some()
+    }
+
+    /// A control connection of an upstream has come about or ended here.
+    pub(in crate::gateway) fn tell_control(&self, upstream: &str, news: &ControlNews) {
+        if let Some(link) = &*self.newer.load() {
+            link.tell(Message::Control(upstream.to_owned(), news.clone()));
         }
     }
 
@@ -139,7 +145,7 @@ impl Links {
         let Some(link) = self.newer.load_full() else { return };
         self.newer.store(None);
         run.parts.sessions.ask_elsewhere(None);
-        run.generation().upstreams.values().for_each(|upstream| upstream.watch_controls(None));
+        run.watch_controls();
         link.end();
         // It is the system's then, and arrives even when this process has ended.
         let _ = timeout(PATIENCE, link.written.cancelled()).await;
@@ -147,7 +153,8 @@ impl Links {
 
     /// Has sessions asked for elsewhere as long as there is an elsewhere.
     pub(super) fn listen(&self, run: &Arc<Run>) {
-        let alone = self.older.load().is_none() && self.newer.load().is_none();
+        // Replicas ask each other by another way, and the other process is one.
+        let alone = (self.older.load().is_none() && self.newer.load().is_none()) || run.replicas.get().is_some();
         let others: Box<dyn fallback::Elsewhere> = Box::new(Others(Arc::downgrade(run)));
         run.parts.sessions.ask_elsewhere((!alone).then_some(others));
     }

@@ -21,7 +21,11 @@ use std::{ffi::OsString, io, process::Stdio};
 use tokio::process::{Child, Command};
 
 pub use self::take::Predecessor;
-pub(super) use self::{bring::bring, give::give, links::Links};
+pub(super) use self::{
+    bring::{Places, bring},
+    give::give,
+    links::Links,
+};
 use crate::net::passage::Passage;
 
 /// Set for a process that is to take over; the passage is where its standard input would be.

@@ -130,6 +130,12 @@ impl Greeted {
             }
         }
         run.parts.sessions.bring_refused(&state.refused, &state.cancelled);
+        if let Some((older, sessions)) = &state.shared
+            && let Some(replicas) = run.replicas.get()
+        {
+            replicas.set_older(*older);
+            sessions.iter().for_each(|shared| run.bring_guest(replicas, shared));
+        }
         for session in state.sessions {
             if let Some(places) = Places::take(run, &session) {
                 held.sessions.insert(session.key, (session, places));

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
     net::passage::Passage,
-    shared::{ClientState, FlowState, Key, NodeState, PinState, SessionState},
+    shared::{
+        ClientState, FlowState, Key, NodeState, PinState, SessionState,
+        redis::{ReplicaId, SharedSession},
+    },
 };
 
 /// Processes whose numbers differ do not understand each other.
@@ -63,6 +66,9 @@ pub(super) enum Answer {
 #[serde(default)]
 pub(super) struct State {
     pub(super) sessions: Vec<SessionState>,
+    /// The sessions that replicas share, with which one this process is; these are given to nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shared: Option<(ReplicaId, Vec<SharedSession>)>,
     pub(super) refused: Vec<Key>,
     pub(super) cancelled: Vec<Key>,
     pub(super) nodes: Vec<NodeState>,

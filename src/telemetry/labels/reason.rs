@@ -61,6 +61,8 @@ words! {
         AccessKey = "access_key",
         /// The gateway is draining and takes no new session.
         Draining = "draining",
+        /// What other replicas know cannot be asked for, and nothing goes on without it.
+        StateUnavailable = "state_unavailable",
         /// No node can take the session: all are down, full or excluded.
         NoNode = "no_node",
         /// The session's node could not be reached.

@@ -1,0 +1,223 @@
+//! Sessions that several replicas carry: each has all of them in its table, and those of the others are its guests.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::{Sessions, remember};
+use crate::{
+    fallback::{
+        grammar::SessionId,
+        session::{InFlight, Session},
+    },
+    limit::SessionPermit,
+    shared::{
+        Key, SessionState,
+        redis::{News, SharedSession},
+    },
+    telemetry::{ListenerMetrics, Outcome, Reason},
+    upstream::{Lease, Upstream},
+};
+
+/// The other replicas. Nobody waits for them but who awaits.
+pub trait Replicas: fmt::Debug + Send + Sync {
+    /// Whether they can be asked, and what holds where they cannot.
+    fn reach(&self) -> Reach;
+
+    /// Tells them.
+    fn tell(&self, news: News);
+
+    /// Tells them of a session whose start a node accepts, and waits until they can know it, or for a while.
+    fn begin(&self, session: &Arc<Session>, state: SessionState) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Asks for a session that is not known here: then it is here, or nowhere. False where nobody could be asked.
+    fn fetch(&self, key: Key) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+
+    /// A session that is not known here has ended here.
+    fn ended_unseen(&self, key: Key, outcome: Outcome);
+
+    /// A request of an unknown session goes by the hash of its id.
+    fn unverified(&self, listener: &str);
+
+    /// A session is over here: whoever is the first to say so writes the record.
+    fn end(&self, session: Arc<Session>, outcome: Outcome, reason: Option<Reason>);
+}
+
+/// Whether the other replicas can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// They can, or there are none.
+    Whole,
+    /// They cannot: new sessions, and requests of those that are not known, go by the hash of their id.
+    Hash,
+    /// They cannot: new sessions, and requests of those that are not known, are refused.
+    Refuse,
+}
+
+/// What was found of a session.
+#[derive(Debug)]
+pub(in crate::fallback) enum Found {
+    /// It stays here for as long as the guard lives.
+    Held(InFlight),
+    /// Nobody knows it.
+    Unknown,
+    /// Those who might could not be asked.
+    Unasked,
+}
+
+impl Sessions {
+    /// From now on sessions are shared with these.
+    pub fn share_with(&self, replicas: Box<dyn Replicas>) {
+        self.replicas.store(Some(Arc::new(replicas)));
+    }
+
+    /// Whether other replicas can be asked.
+    pub(in crate::fallback) fn reach(&self) -> Reach {
+        self.replicas.load().as_ref().map_or(Reach::Whole, |replicas| replicas.reach())
+    }
+
+    /// Whether this id is to be asked for at other replicas.
+    pub(super) fn is_asked_of_replicas(&self, id: SessionId) -> bool {
+        self.replicas.load().as_ref().is_some_and(|replicas| replicas.reach() == Reach::Whole) && !self.has_ended(id)
+    }
+
+    /// Asks them; false where they could not be asked.
+    pub(super) async fn fetch_of_replicas(&self, id: SessionId) -> bool {
+        let Some(replicas) = self.replicas.load_full() else { return true };
+        if self.was_refused(id) || self.has_ended(id) {
+            return true;
+        }
+        replicas.reach() == Reach::Whole && replicas.fetch(Key(id.to_bytes())).await
+    }
+
+    /// Has the other replicas know of a session whose start a node accepts; its client hears of it after that.
+    pub(in crate::fallback) async fn begin_shared(&self, session: &Arc<Session>, node_keeps: bool, client_keeps: bool) {
+        let Some(replicas) = self.replicas.load_full() else { return };
+        if let Some(state) = session.state() {
+            replicas.begin(session, SessionState { open: true, node_keeps, client_keeps, ..state }).await;
+        }
+    }
+
+    pub(super) fn tell_replicas(&self, news: News) {
+        if let Some(replicas) = &*self.replicas.load() {
+            replicas.tell(news);
+        }
+    }
+
+    /// A session that others know of has left the table: true when its record is written by whoever is the first.
+    pub(super) fn end_shared(&self, session: &Arc<Session>, outcome: Outcome, reason: Option<Reason>) -> bool {
+        let Some(replicas) = self.replicas.load_full().filter(|_| session.home().is_some()) else { return false };
+        session.unshare();
+        replicas.end(session.clone(), outcome, reason);
+        true
+    }
+
+    /// Writes the record of a session that has left the table, with what is known of it by now.
+    pub fn write_end(&self, session: &Session, outcome: Outcome, reason: Option<Reason>) {
+        self.access_log.write(&session.record(outcome, reason));
+    }
+
+    /// Goes on with a session of another replica, as a guest on the node of its lease; one that is here already learns what
+    /// was done of it there. False where it has ended.
+    pub fn bring_guest(
+        &self,
+        shared: &SharedSession,
+        upstream: Arc<Upstream>,
+        metrics: Arc<ListenerMetrics>,
+        (lease, permit): (Lease, Option<SessionPermit>),
+    ) -> bool {
+        let id = SessionId::from_bytes(shared.state.key.0);
+        let mut table = self.lock();
+        if table.ended.contains(&id) {
+            return false;
+        }
+        if !table.live.contains_key(&id) {
+            let guest = Session::guest(&shared.state, upstream, metrics, self.label(id), &self.shown, &self.replicas);
+            match permit {
+                Some(permit) => guest.let_in(permit, lease),
+                None => guest.assign(lease),
+            }
+            guest.share(shared.home);
+            guest.open_as_guest(&shared.state);
+            table.live.insert(id, Arc::new(guest));
+        }
+        true
+    }
+
+    /// The session of this key.
+    pub fn of(&self, key: Key) -> Option<Arc<Session>> {
+        self.find(SessionId::from_bytes(key.0))
+    }
+
+    /// All live sessions.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.lock().live.values().cloned().collect()
+    }
+
+    /// A session has ended at another replica, which writes its record.
+    pub fn ended_there(&self, key: Key, outcome: Outcome) {
+        let id = SessionId::from_bytes(key.0);
+        let mut table = self.lock();
+        remember(&mut table.ended, id);
+        if outcome == Outcome::Cancelled {
+            remember(&mut table.cancelled, id);
+        }
+        let session = table.live.remove(&id);
+        drop(table);
+        if let Some(session) = session {
+            session.unshare();
+            if outcome == Outcome::Cancelled {
+                session.cancel();
+            }
+            drop(session.take_node_conn());
+            session.close();
+        }
+    }
+
+    /// An operator ends a session at another replica: what is under way here breaks off, and then ends it.
+    pub fn cancelled_there(&self, key: Key) {
+        self.bring_refused(&[], &[key]);
+        if let Some(session) = self.of(key) {
+            session.cancel();
+        }
+    }
+
+    /// Lets go of all sessions that go on at other replicas: those that nothing holds here. Nobody writes their records.
+    pub fn leave_to_others(&self) {
+        let mut table = self.lock();
+        let goes_on = |s: &Session| {
+            let is_held = s.is_busy() || s.is_cancelled() || (s.client_keeps() && !s.is_guest());
+            s.home().is_some() && !is_held
+        };
+        let gone: Vec<_> = table.live.values().filter(|session| goes_on(session)).cloned().collect();
+        gone.iter().for_each(|session| drop(table.live.remove(&session.id())));
+        drop(table);
+        for session in gone {
+            session.unshare();
+            drop(session.take_node_conn());
+            session.close();
+        }
+    }
+
+    /// Live sessions that need this replica: a request of them is under way here, or their client keeps its connection.
+    pub fn count_held(&self) -> usize {
+        let is_held = |s: &Session| s.home().is_none() || s.is_busy() || (s.client_keeps() && !s.is_guest());
+        self.lock().live.values().filter(|session| is_held(session)).count()
+    }
+
+    /// A request of an unknown session, which went by the hash of its id, was its end.
+    pub(in crate::fallback) fn ended_unseen(&self, id: SessionId, outcome: Outcome) {
+        if let Some(replicas) = &*self.replicas.load() {
+            replicas.ended_unseen(Key(id.to_bytes()), outcome);
+        }
+    }
+
+    /// A request of an unknown session goes by the hash of its id.
+    pub(in crate::fallback) fn note_unverified(&self, listener: &str) {
+        if let Some(replicas) = &*self.replicas.load() {
+            replicas.unverified(listener);
+        }
+    }
+
+    fn has_ended(&self, id: SessionId) -> bool {
+        self.lock().ended.contains(&id)
+    }
+}

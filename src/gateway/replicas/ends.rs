@@ -1,0 +1,121 @@
+//! The ends of sessions that several replicas carry: one of them writes the record, and all hear of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{Replicas, lock};
+use crate::{
+    fallback::Session,
+    gateway::running::Run,
+    shared::{
+        Key,
+        redis::{Ending, News},
+    },
+    telemetry::{Outcome, Reason},
+};
+
+/// How long what other replicas have yet to say of a session is waited for once it is over.
+const LATE: Duration = Duration::from_millis(300);
+/// Ends that are remembered while the others cannot be told.
+const UNTOLD: usize = 100_000;
+
+/// Ends that are under way, or that nobody could be told.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// Their records are about to be written.
+    ending: Mutex<HashMap<Key, Arc<Session>>>,
+    /// Their records are written.
+    untold: Mutex<HashMap<Key, Outcome>>,
+    /// Those of sessions that were not known here; another replica has what is to be written.
+    unseen: Mutex<HashMap<Key, Outcome>>,
+}
+
+impl Ends {
+    /// A session is over, and others may still say what they did of it.
+    pub(super) fn begin(&self, session: &Arc<Session>) {
+        lock(&self.ending).insert(Key(session.id().to_bytes()), session.clone());
+    }
+
+    /// The session of this key, if its record is about to be written.
+    pub(super) fn of(&self, key: Key) -> Option<Arc<Session>> {
+        lock(&self.ending).get(&key).cloned()
+    }
+
+    /// A session that was not known here has ended here.
+    pub(super) fn unseen(&self, key: Key, outcome: Outcome) {
+        remember(&self.unseen, key, outcome);
+    }
+
+    /// Whether this session is over, though not all have heard of it.
+    pub(super) fn is_over(&self, key: Key) -> bool {
+        lock(&self.untold).contains_key(&key) || lock(&self.ending).contains_key(&key)
+    }
+}
+
+fn remember(among: &Mutex<HashMap<Key, Outcome>>, key: Key, outcome: Outcome) {
+    let mut among = lock(among);
+    if among.len() < UNTOLD {
+        among.insert(key, outcome);
+    }
+}
+
+impl Run {
+    /// A session has left the table: if nobody else has told that it is over, its record is written here.
+    pub(super) async fn end_shared(self: Arc<Self>, session: Arc<Session>, outcome: Outcome, reason: Option<Reason>) {
+        let Some(replicas) = self.replicas.get() else { return };
+        let key = Key(session.id().to_bytes());
+        if session.is_carried_elsewhere() && replicas.redis.is_up() {
+            session.quiet(LATE).await;
+        }
+        match replicas.redis.end(key).await {
+            Ending::First(parts) => {
+                let me = replicas.redis.me();
+                parts.iter().filter(|(from, _)| *from != me).for_each(|(from, part)| session.add_part(*from, part));
+                self.parts.sessions.write_end(&session, outcome, reason);
+                replicas.redis.tell(News::Ended(key, outcome));
+            }
+            Ending::Told => {}
+            Ending::Unknown => {
+                self.parts.sessions.write_end(&session, outcome, reason);
+                remember(&replicas.ends.untold, key, outcome);
+            }
+        }
+        lock(&replicas.ends.ending).remove(&key);
+    }
+
+    /// The others can be told again: they hear of what has ended meanwhile.
+    pub(super) fn tell_ends(self: &Arc<Self>, replicas: &Replicas) {
+        let untold = std::mem::take(&mut *lock(&replicas.ends.untold));
+        if !untold.is_empty() {
+            let run = self.clone();
+            replicas.ending.spawn(async move {
+                let Some(replicas) = run.replicas.get() else { return };
+                for (key, outcome) in untold {
+                    match replicas.redis.end(key).await {
+                        Ending::Unknown => remember(&replicas.ends.untold, key, outcome),
+                        Ending::First(_) | Ending::Told => replicas.redis.tell(News::Ended(key, outcome)),
+                    }
+                }
+            });
+        }
+        let known: Vec<_> = {
+            let mut unseen = lock(&replicas.ends.unseen);
+            let keys: Vec<_> = unseen.keys().copied().collect();
+            let known = keys.into_iter().filter_map(|key| Some((self.parts.sessions.of(key)?, unseen.remove(&key)?)));
+            known.collect()
+        };
+        for (session, outcome) in known {
+            self.parts.sessions.finish(&session, outcome, None);
+        }
+    }
+}
+
+impl Replicas {
+    /// Ends that nobody has missed are forgotten.
+    pub(super) fn forget_unseen(&self) {
+        lock(&self.ends.unseen).clear();
+    }
+}
