@@ -12,8 +12,16 @@ mod rendered;
 const FOLDER: &str = "deploy/kubernetes";
 
 /// The folders that are whole: what is to be applied.
-const WHOLE: [&str; 7] =
-    ["base", "overlays/aws", "overlays/azure", "overlays/gke", "overlays/metallb", "overlays/metallb-split", "site"];
+const WHOLE: [&str; 8] = [
+    "base",
+    "overlays/aws",
+    "overlays/azure",
+    "overlays/gke",
+    "overlays/ha",
+    "overlays/metallb",
+    "overlays/metallb-split",
+    "site",
+];
 
 /// Those in which something is left to be filled in.
 const TO_FILL_IN: [&str; 2] = ["overlays/metallb-split", "site"];

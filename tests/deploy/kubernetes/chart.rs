@@ -90,14 +90,13 @@ fn the_chart_makes_a_certificate_and_a_monitor_as_the_manifests_do() {
 }
 
 #[test]
-fn the_autoscaler_of_the_chart_is_that_of_the_manifests_and_counts_the_replicas() {
-    let Some(mut chart) = charted(&json!({ "autoscaling": { "enabled": true } })) else { return };
-    assert!(chart.one("Deployment", "fallgate")["spec"]["replicas"].is_null());
-    let Some(expected) = super::rendered::yaml("deploy/kubernetes/components/autoscaling/autoscaler.yaml") else {
-        return;
-    };
-    chart.objects.retain(|object| object["kind"] == "HorizontalPodAutoscaler");
-    assert_eq!(bare(chart.objects.remove(0)), bare(expected));
+fn the_chart_with_the_config_of_replicas_that_share_makes_what_their_manifests_are() {
+    let config = text("deploy/kubernetes/components/shared-state/fallgate.yaml");
+    let values = json!({
+        "config": config, "secrets": { "redis": "fallgate-redis" }, "autoscaling": { "enabled": true },
+    });
+    let (Some(chart), Some(ha)) = (charted(&values), kustomized("overlays/ha")) else { return };
+    same(chart, ha);
 }
 
 #[test]
@@ -112,6 +111,7 @@ fn values_that_are_unknown_or_half_are_refused_with_their_place() {
             "at '/certificate/dnsNames/0': '<name>' does not match",
         ),
         (json!({ "certificate": { "enabled": true, "dnsNames": ["a.example"] } }), "at '/certificate/issuer/name'"),
+        (json!({ "secrets": { "tls": "mine" } }), "invalid propertyName 'tls'"),
         (json!({ "image": { "repository": "<registry>/fallgate" } }), "at '/image/repository'"),
         (json!({ "autoscaling": { "enabled": true, "minReplicas": 9 } }), "minReplicas: it is above maxReplicas"),
         (json!({ "config": "listeners: [" }), "config: it is no YAML"),

@@ -23,8 +23,10 @@ fn placed(text: &str, dir: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(["transfer.example.com".to_owned()]).unwrap();
     std::fs::write(dir.join("tls.crt"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("password"), "correct horse battery staple").unwrap();
     let dir = dir.to_str().unwrap();
-    let text = text.replace("/etc/fallgate/tls", dir).replace("/var/lib/fallgate", dir);
+    let text =
+        text.replace("/etc/fallgate/tls", dir).replace("/etc/fallgate/redis", dir).replace("/var/lib/fallgate", dir);
     let text = text.replace("transfer-0.transfer-nodes", "127.0.0.1").replace("transfer-1.transfer-nodes", "127.0.0.1");
     let mut parts = text.split("\"0.0.0.0:");
     let mut out = parts.next().unwrap().to_owned();

@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 
 use super::{
     FOLDER, TO_FILL_IN, WHOLE,
-    rendered::{everything, items},
+    rendered::{everything, items, kustomized},
 };
 use crate::support::{here, text};
+
+/// The secret with the certificate.
+const TLS: &str = "fallgate-tls";
 
 /// A duration of one number and one unit.
 fn seconds(duration: &Value) -> u64 {
@@ -94,13 +97,43 @@ fn what_the_pods_mount_is_made_or_told_of() {
                 assert_eq!(rendered.one("ConfigMap", config)["metadata"]["name"], config, "{name}");
             }
             if let Some(secret) = volume["secret"]["secretName"].as_str() {
-                assert!(readme.contains(&format!("create secret tls {secret}")), "{name}: {secret}");
-                for certificate in rendered.all("Certificate") {
-                    assert_eq!(certificate["spec"]["secretName"], secret, "{name}");
-                }
+                let kind = if secret == TLS { "tls" } else { "generic" };
+                assert!(readme.contains(&format!("create secret {kind} {secret}")), "{name}: {secret}");
             }
         }
+        for certificate in rendered.all("Certificate") {
+            assert_eq!(certificate["spec"]["secretName"], TLS, "{name}");
+        }
+        for mount in items(&rendered.pod()["containers"][0]["volumeMounts"]) {
+            let path = mount["mountPath"].as_str().unwrap();
+            let args = rendered.pod()["containers"][0]["args"].to_string();
+            let is_used = rendered.texts[0].contains(&format!("{path}/")) || args.contains(&format!("{path}/"));
+            // Where replicas share their state the folder of the file is empty.
+            let is_shared = path == "/var/lib/fallgate" && !rendered.configs[0]["state"]["redis"].is_null();
+            assert!(is_used || is_shared, "{name}: {path} is of no use");
+        }
     }
+}
+
+#[test]
+fn replicas_that_share_their_state_differ_in_nothing_else() {
+    let (Some(base), Some(mut ha)) = (kustomized("base"), kustomized("overlays/ha")) else { return };
+    assert!(!ha.configs[0]["state"]["redis"].is_null());
+    ha.configs[0]["state"] = base.configs[0]["state"].clone();
+    assert_eq!(ha.configs, base.configs);
+}
+
+#[test]
+fn replicas_by_load_share_their_state_and_have_no_other_number() {
+    let Some(all) = everything() else { return };
+    let mut found = 0;
+    for (name, rendered) in all {
+        let is_scaled = !rendered.all("HorizontalPodAutoscaler").is_empty();
+        assert_eq!(is_scaled, rendered.one("Deployment", "fallgate")["spec"]["replicas"].is_null(), "{name}");
+        assert!(!is_scaled || !rendered.configs[0]["state"]["redis"].is_null(), "{name}");
+        found += usize::from(is_scaled);
+    }
+    assert_eq!(found, 1);
 }
 
 #[test]

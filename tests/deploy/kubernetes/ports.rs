@@ -34,6 +34,16 @@ fn of_nodes(config: &Value) -> Ports {
         .collect()
 }
 
+/// The port of the Redis that replicas share, if they do.
+fn of_redis(config: &Value) -> Ports {
+    let urls = match &config["state"]["redis"] {
+        Value::Array(urls) => urls.as_slice(),
+        Value::Null => &[],
+        url => std::slice::from_ref(url),
+    };
+    urls.iter().flat_map(|url| of_address(&json!("redis"), url)).collect()
+}
+
 fn of_list(list: &Value, key: &str) -> Ports {
     items(list).iter().map(|one| (one["protocol"].as_str().unwrap().to_owned(), one[key].as_u64().unwrap())).collect()
 }
@@ -83,7 +93,8 @@ fn agree(name: &str, rendered: &Rendered) {
     assert_eq!(private, admin(config), "{name}: what it lets Prometheus in to");
     let out: Ports = items(&policy["egress"]).iter().flat_map(|rule| of_list(&rule["ports"], "port")).collect();
     let names = ["TCP", "UDP"].map(|protocol| (protocol.to_owned(), 53));
-    assert_eq!(out, of_nodes(config).into_iter().chain(names).collect(), "{name}: what the policy lets out");
+    let expected = of_nodes(config).into_iter().chain(of_redis(config)).chain(names).collect();
+    assert_eq!(out, expected, "{name}: what the policy lets out");
 }
 
 #[test]
@@ -106,6 +117,7 @@ upstreams:
   - name: transfer
     nodes: [{ name: n1, host: 10.1.0.11, ports: { http: 80, tcp: 22, udp: 44001 } }]
 timeouts: { pre_drain: 20s, drain: 1h }
+state: { redis: ["redis://one:6390", "redis://two:6391"] }
 admin: { address: "0.0.0.0:9999" }
 "#;
     let split = json!({ "config": config, "service": { "split": true }, "tls": { "secretName": "" } });

@@ -98,3 +98,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- dict "ports" (uniq $all) | toJson }}
 {{- end }}
+
+{{- /* The ports of the Redis that replicas share, as JSON: {"ports": [...]}. */ -}}
+{{- define "fallgate.redisPorts" -}}
+{{- $state := (include "fallgate.read" . | fromJson).state }}
+{{- $urls := list }}
+{{- if kindIs "map" $state }}
+{{- with $state.redis }}{{ $urls = ternary . (list .) (kindIs "slice" .) }}{{ end }}
+{{- end }}
+{{- $ports := list }}
+{{- range $urls }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" (urlParse .).host | default ":6379" | trimPrefix ":" | int) }}
+{{- end }}
+{{- dict "ports" (uniq $ports) | toJson }}
+{{- end }}
