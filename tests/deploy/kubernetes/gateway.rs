@@ -1,9 +1,12 @@
 //! The gateway with the configs of the manifests: they pass its check, it starts with them, and it answers the probes.
 
+#[path = "../../it/support/dns.rs"]
+mod dns;
+
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,15 +14,19 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::eventually;
+use crate::support::{eventually, loopback};
 
 use super::{
     TO_FILL_IN,
     rendered::{everything, items, kustomized},
 };
 
-/// A config as a pod has it, in a folder: files there, with a certificate, and ports that are free on this machine.
-fn placed(text: &str, dir: &Path) -> String {
+/// What is looked up to find the nodes.
+const RECORDS: &str = "_tcp._tcp.transfer-nodes.${POD_NAMESPACE}.svc.cluster.local";
+
+/// A config as a pod has it, in a folder: files there, with a certificate, ports that are free on this machine, and a
+/// name server on it.
+fn placed(text: &str, dir: &Path, name_server: SocketAddr) -> String {
     let made = rcgen::generate_simple_self_signed(["transfer.example.com".to_owned()]).unwrap();
     std::fs::write(dir.join("tls.crt"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
@@ -27,7 +34,7 @@ fn placed(text: &str, dir: &Path) -> String {
     let dir = dir.to_str().unwrap();
     let text =
         text.replace("/etc/fallgate/tls", dir).replace("/etc/fallgate/redis", dir).replace("/var/lib/fallgate", dir);
-    let text = text.replace("transfer-0.transfer-nodes", "127.0.0.1").replace("transfer-1.transfer-nodes", "127.0.0.1");
+    let text = format!("{text}resolver: {{ servers: [\"{name_server}\"] }}\n");
     let mut parts = text.split("\"0.0.0.0:");
     let mut out = parts.next().unwrap().to_owned();
     for part in parts {
@@ -41,8 +48,9 @@ fn placed(text: &str, dir: &Path) -> String {
 fn checked(text: &str) -> (bool, String) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fallgate.yaml");
-    std::fs::write(&path, placed(text, dir.path())).unwrap();
+    std::fs::write(&path, placed(text, dir.path(), loopback(53))).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
+    command.env("POD_NAMESPACE", "fallgate");
     let said = command.args(["check", "--config", path.to_str().unwrap()]).stdin(Stdio::null()).output().unwrap();
     (said.status.success(), String::from_utf8(said.stderr).unwrap())
 }
@@ -93,12 +101,13 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    fn start(config: &str) -> Gateway {
+    fn start(config: &str, name_server: SocketAddr) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fallgate.yaml");
-        std::fs::write(&path, placed(config, dir.path())).unwrap();
+        std::fs::write(&path, placed(config, dir.path(), name_server)).unwrap();
         let log = File::create(dir.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
+        command.env("POD_NAMESPACE", "fallgate");
         command.args(["run", "--config", path.to_str().unwrap()]).stdin(Stdio::null()).stdout(Stdio::null());
         Gateway { child: command.stderr(log).env("NO_COLOR", "1").spawn().unwrap(), dir }
     }
@@ -134,7 +143,11 @@ fn path<'a>(container: &'a Value, kind: &str) -> &'a str {
 async fn probes_are_answered_and_a_pod_that_drains_stays_ready_for_its_data() {
     let Some(base) = kustomized("base") else { return };
     let container = &base.pod()["containers"][0];
-    let mut gateway = Gateway::start(&base.texts[0]);
+    // Addresses stand for the records that the cluster has of the nodes.
+    let names = dns::Dns::start(|_, _| vec![Ipv4Addr::LOCALHOST.into()]).await;
+    let config = base.texts[0].replace(RECORDS, "nodes.test");
+    assert_ne!(config, base.texts[0]);
+    let mut gateway = Gateway::start(&config, names.address);
     let admin = gateway.admin().await;
     let [startup, ready, live] = ["startupProbe", "readinessProbe", "livenessProbe"].map(|kind| path(container, kind));
     eventually("the start of the pod", || (probe(admin, startup) == 200).then_some(())).await;
@@ -148,9 +161,9 @@ async fn probes_are_answered_and_a_pod_that_drains_stays_ready_for_its_data() {
 }
 
 #[test]
-fn who_waits_for_a_pod_to_start_gives_its_nodes_the_time_to_be_checked() {
+fn who_waits_for_a_pod_to_start_gives_its_nodes_the_time_to_come_and_be_checked() {
     let Some(base) = kustomized("base") else { return };
     let startup = &base.pod()["containers"][0]["startupProbe"];
     let patience = startup["periodSeconds"].as_u64().unwrap() * startup["failureThreshold"].as_u64().unwrap();
-    assert!(patience >= 60, "{patience} s");
+    assert!(patience >= 600, "{patience} s");
 }

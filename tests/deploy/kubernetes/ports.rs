@@ -27,9 +27,11 @@ fn admin(config: &Value) -> Ports {
 
 /// The ports of the nodes, by the config.
 fn of_nodes(config: &Value) -> Ports {
-    let nodes = items(&config["upstreams"]).iter().flat_map(|upstream| items(&upstream["nodes"]));
+    let upstreams = items(&config["upstreams"]).iter();
+    let nodes = upstreams.flat_map(|one| items(&one["nodes"]).iter().chain(std::iter::once(&one["discovery"])));
     nodes
-        .flat_map(|node| node["ports"].as_object().unwrap())
+        .filter_map(|node| node["ports"].as_object())
+        .flatten()
         .map(|(kind, port)| (if kind == "udp" { "UDP" } else { "TCP" }.to_owned(), port.as_u64().unwrap()))
         .collect()
 }
@@ -102,6 +104,26 @@ fn config_pods_services_and_policies_have_the_same_ports() {
     let Some(all) = everything() else { return };
     for (name, rendered) in all {
         agree(name, rendered);
+    }
+}
+
+#[test]
+fn the_name_that_finds_the_nodes_is_one_of_their_service() {
+    let Some(all) = everything() else { return };
+    for (name, rendered) in all.iter().filter(|(name, _)| name != "site") {
+        let found = rendered.configs[0]["upstreams"][0]["discovery"]["dns"].as_str().unwrap();
+        let parts: Vec<_> = found.split('.').collect();
+        let services = rendered.all("Service");
+        let service = services.iter().find(|one| one["metadata"]["name"] == parts[2]).unwrap();
+        assert_eq!(service["spec"]["clusterIP"], "None", "{name}: only then each pod has a record");
+        let is_named = |port: &Value| {
+            let protocol = port["protocol"].as_str().unwrap().to_lowercase();
+            format!("_{}", port["name"].as_str().unwrap()) == parts[0] && format!("_{protocol}") == parts[1]
+        };
+        assert!(items(&service["spec"]["ports"]).iter().any(is_named), "{name}: {found}");
+        assert_eq!(parts[3..], ["${POD_NAMESPACE}", "svc", "cluster", "local"], "{name}");
+        let env = &rendered.pod()["containers"][0]["env"][0];
+        assert_eq!(env["name"], "POD_NAMESPACE", "{name}");
     }
 }
 

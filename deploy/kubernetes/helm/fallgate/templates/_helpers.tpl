@@ -84,19 +84,27 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- add $before $drain .Values.extraGrace }}
 {{- end }}
 
-{{- /* The ports of the nodes, as JSON: {"ports": [{"port", "protocol"}, ...]}. */ -}}
+{{- /* The ports of the nodes, as JSON: {"ports": [{"name", "port", "protocol"}, ...]}. */ -}}
 {{- define "fallgate.nodePorts" -}}
 {{- $all := list }}
+{{- $names := list }}
 {{- range (include "fallgate.read" . | fromJson).upstreams }}
 {{- $of := list }}
 {{- range .nodes }}{{ $of = append $of .ports }}{{ end }}
+{{- with .discovery }}{{ $of = append $of (.ports | default dict) }}{{ end }}
 {{- range $of }}
 {{- range $kind, $port := . }}
-{{- $all = append $all (dict "port" (int $port) "protocol" (ternary "UDP" "TCP" (eq $kind "udp"))) }}
+{{- $protocol := ternary "UDP" "TCP" (eq $kind "udp") }}
+{{- $name := printf "%s-%d" $kind (int $port) }}
+{{- $seen := printf "%s-%d" $protocol (int $port) }}
+{{- if not (has $seen $names) }}
+{{- $all = append $all (dict "name" (ternary $name $kind (has $kind $names)) "port" (int $port) "protocol" $protocol) }}
+{{- $names = concat $names (list $kind $seen) }}
 {{- end }}
 {{- end }}
 {{- end }}
-{{- dict "ports" (uniq $all) | toJson }}
+{{- end }}
+{{- dict "ports" $all | toJson }}
 {{- end }}
 
 {{- /* The ports of the Redis that replicas share, as JSON: {"ports": [...]}. */ -}}
