@@ -16,6 +16,11 @@ use std::{
 pub(crate) use eventual::eventually;
 use netns::Host;
 
+/// A port of this machine that only it can reach.
+pub(crate) fn loopback(port: u16) -> std::net::SocketAddr {
+    (std::net::Ipv4Addr::LOCALHOST, port).into()
+}
+
 /// A file or folder of this repository.
 pub(crate) fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::reach::{End, Kind, leading, reach};
-use crate::config::{Config, Protocol, Scheme, TokenKind, TokenLevel};
+use crate::config::{Config, Protocol, Scheme, TokenKind, TokenLevel, UpstreamConfig};
 
 /// What the nodes of an upstream are set to that have the same ports.
 #[derive(Debug, Serialize)]
@@ -65,14 +65,7 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
         };
         let several = upstream.nodes.len() != 1;
         for (nodes, ends) in alike {
-            let mut settings = Settings {
-                upstream: upstream.name.clone(),
-                nodes,
-                asconfigurator: Vec::new(),
-                aspera_conf: Vec::new(),
-                sshd_config: Vec::new(),
-                notes: Vec::new(),
-            };
+            let mut settings = Settings::of(&upstream.name, nodes);
             for end in &ends {
                 settings.end(end, upstream.scheme, &asks, several);
             }
@@ -87,11 +80,32 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
             }
             all.push(settings);
         }
+        all.extend(told(config, upstream));
     }
     all
 }
 
+/// What nobody can print: a port that SRV records tell.
+fn told(config: &Config, upstream: &UpstreamConfig) -> Option<Settings> {
+    let discovery = upstream.discovery.as_ref().filter(|_| leading(config, upstream).next().is_some())?;
+    let port = discovery.told_port(upstream.scheme)?;
+    let note = format!("the {} port of each node is what its SRV record tells; open that too", port.as_str());
+    Some(Settings { notes: vec![note], ..Settings::of(&upstream.name, vec![discovery.dns.clone()]) })
+}
+
 impl Settings {
+    /// Of these nodes, with nothing set.
+    fn of(upstream: &str, nodes: Vec<String>) -> Settings {
+        Settings {
+            upstream: upstream.to_owned(),
+            nodes,
+            asconfigurator: Vec::new(),
+            aspera_conf: Vec::new(),
+            sshd_config: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     fn end(&mut self, end: &End, scheme: Scheme, tokens: &Tokens, several: bool) {
         let command = |keys: &str| format!("asconfigurator -x \"{keys}\"");
         match end.kind {

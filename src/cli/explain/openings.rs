@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::reach::{Kind, reach};
+use super::reach::{Kind, leading, reach};
 use crate::config::{Config, HostPattern, ListenerConfig, PolicyConfig, PolicyMode, Protocol};
 
 /// Which of the two firewalls an opening is in.
@@ -129,7 +129,9 @@ pub(super) fn openings(config: &Config) -> Vec<Opening> {
     all.extend(nodes(config));
     let policies: BTreeSet<_> = config.listeners.iter().filter_map(|l| l.policy.as_deref()).collect();
     all.extend(config.policies.iter().filter(|p| policies.contains(p.name.as_str())).flat_map(targets));
-    all.extend(names(config, !policies.is_empty()));
+    let discovers = config.upstreams.iter().any(|upstream| upstream.discovery.is_some());
+    all.extend(names(config, discovers || !policies.is_empty()));
+    all.extend(shared(config));
     all.extend(collector(config));
     all.extend(config.admin.address.and_then(admin));
     all.sort_by_key(|opening| (opening.wall, opening.way));
@@ -265,18 +267,20 @@ fn targets(policy: &PolicyConfig) -> Vec<Opening> {
     all
 }
 
-/// Name servers, where a name is to be found: of a node, of a parent, or of what a forward proxy is asked for.
-fn names(config: &Config, is_forward: bool) -> Vec<Opening> {
+/// Name servers, where a name is to be found: of a node, of a parent, or, by the resolver, of what a forward proxy is asked
+/// for and of nodes that are discovered.
+fn names(config: &Config, is_resolving: bool) -> Vec<Opening> {
     let is_name = |host: &str| host.parse::<IpAddr>().is_err();
-    let named = config.upstreams.iter().any(|u| reach(config, u).iter().any(|end| is_name(&end.host)));
+    let mut led = config.upstreams.iter().filter(|upstream| leading(config, upstream).next().is_some());
+    let named = led.any(|upstream| upstream.nodes.iter().any(|node| is_name(&node.host)));
     let mut peer = Peer::new("name servers");
     let mut ports = BTreeSet::new();
-    if is_forward {
+    if is_resolving {
         let elsewhere = || config.resolver.servers.iter().filter(|server| !is_local(server.ip()));
         peer.networks.extend(elsewhere().map(|server| IpNet::from(server.ip())));
         ports.extend(elsewhere().map(|server| server.port().to_string()));
     }
-    if named || (is_forward && config.resolver.servers.is_empty()) {
+    if named || (is_resolving && config.resolver.servers.is_empty()) {
         peer = peer.unknown("those of the gateway's host");
         ports.insert("53".to_owned());
     }
@@ -295,6 +299,29 @@ fn names(config: &Config, is_forward: bool) -> Vec<Opening> {
         families: [true; 2],
     };
     vec![opening(Transport::Udp), opening(Transport::Tcp)]
+}
+
+/// The Redis that replicas share.
+fn shared(config: &Config) -> Option<Opening> {
+    let redis = config.state.redis()?;
+    let mut peer = Peer::new("the Redis");
+    let elsewhere = redis.redis.iter().filter(|url| !url.host().parse().is_ok_and(is_local));
+    elsewhere.clone().for_each(|url| peer.host(url.host()));
+    let ports: BTreeSet<_> = elsewhere.map(|url| url.port().to_string()).collect();
+    if redis.sentinel_master.is_some() || redis.redis.len() > 1 {
+        peer = peer.unknown("the servers that it names");
+    }
+    (!ports.is_empty()).then(|| Opening {
+        wall: Wall::Inner,
+        way: Way::Out,
+        peer,
+        transport: Transport::Tcp,
+        ports: ports.into_iter().collect(),
+        name: "state".to_owned(),
+        why: "sessions and pins that replicas share",
+        data: None,
+        families: [true; 2],
+    })
 }
 
 /// The collector of spans.

@@ -54,6 +54,10 @@ pub(super) fn reach(config: &Config, upstream: &UpstreamConfig) -> Vec<End> {
         for node in &upstream.nodes {
             all.extend(node.port(port).map(|port| End { host: node.host.clone(), kind, port, count }));
         }
+        if let Some(discovery) = &upstream.discovery {
+            let found = discovery.ports.port(port);
+            all.extend(found.map(|port| End { host: discovery.dns.clone(), kind, port, count }));
+        }
     }
     all
 }
