@@ -32,6 +32,9 @@ use crate::{
 /// A client of the nominal path is remembered at least so long after its last connection and datagram.
 const KEEP_CLIENTS: Duration = Duration::from_mins(1);
 
+/// So long a start waits for nodes to be looked up.
+const FIRST_LOOKUPS: Duration = Duration::from_secs(5);
+
 /// Why a valid config cannot be built: something that it names is not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -171,11 +174,14 @@ impl Generation {
         self.upstreams.values().for_each(|upstream| upstream.prune_clients(now, keep));
     }
 
-    /// Waits until the nodes of every upstream were looked up once, whatever came of it.
+    /// Waits until the nodes of every upstream were looked up once, whatever came of it, but no longer than a start may take.
     pub(super) async fn looked_up(&self) {
-        for upstream in self.upstreams.values() {
-            upstream.looked_up().await;
-        }
+        let all = async {
+            for upstream in self.upstreams.values() {
+                upstream.looked_up().await;
+            }
+        };
+        let _ = tokio::time::timeout(FIRST_LOOKUPS, all).await;
     }
 
     /// Whether every upstream has nodes, or had.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Place;
 use crate::support::{
     ascp::{Ascp, is_here},
-    eventually, noise,
+    eventually, get, noise,
 };
 
 const ONE: &str = "@ A 127.0.0.2";
@@ -101,6 +101,8 @@ async fn while_no_name_server_answers_all_stays_and_that_is_said_once_and_counte
     }
     assert_eq!(place.shown().await, ["127.0.0.2", "127.0.0.3"]);
     place.until_ready(200, "ok\ndegraded: discovery\n").await;
+    let (_, shown) = get(place.gateway.admin(), "/api/v1/status").await;
+    assert!(shown.contains("The nodes of u are not found in the DNS; known: 2."), "{shown}");
     let (id, _) = place.session().await;
     assert_eq!(place.end(&id).await, 200);
     assert_eq!(place.gateway.log().matches("The nodes cannot be looked up; those known go on.").count(), 1);
