@@ -212,6 +212,20 @@ fn the_example_of_a_forward_proxy_needs_no_upstream_and_no_warning() {
     assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
 }
 
+#[test]
+fn the_example_of_replicas_shares_a_redis_and_shows_no_password() {
+    let config = Config::load(&repository("config/replicas.yaml")).unwrap();
+    assert!(config.warnings().is_empty());
+    let redis = config.state.redis().unwrap();
+    assert_eq!(
+        (redis.redis[0].user(), redis.redis[0].password(), redis.redis[0].is_tls()),
+        (Some("fallgate"), None, true)
+    );
+    assert_eq!((redis.on_unavailable, redis.timeout), (OnUnavailable::Local, Duration::from_millis(500)));
+    assert!(config.files().iter().any(|file| file.ends_with("redis-password")));
+    assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
+}
+
 fn forward_tree() -> Value {
     yaml::parse(&std::fs::read_to_string(repository("config/forward.yaml")).unwrap()).unwrap()
 }
