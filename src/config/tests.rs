@@ -1,6 +1,7 @@
 //! Tests of the whole way: the reference file, the schema, and the exact text of every kind of problem.
 
 mod limits;
+mod state;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,8 @@ fn the_schema_and_the_reference_have_the_same_keys() {
     schema_keys(&schema, &schema, "", &mut known);
     let mut shown = BTreeSet::new();
     tree_keys(&reference_tree(), "", &mut shown);
+    // Those that go with a Redis cannot stand beside a file.
+    tree_keys(&state::redis_tree(), "", &mut shown);
     assert_eq!(known, shown);
 }
 
@@ -209,20 +212,6 @@ fn the_example_of_a_forward_proxy_needs_no_upstream_and_no_warning() {
     assert_eq!((listener.upstream.as_deref(), listener.leads_to()), (None, "partners"));
     assert_eq!((policy.mode, policy.parent.is_none(), policy.allow.len()), (PolicyMode::Enforce, true, 2));
     assert!(policy.allow[1].ports[0].contains(8443) && policy.deny[0].ports.is_empty());
-    assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
-}
-
-#[test]
-fn the_example_of_replicas_shares_a_redis_and_shows_no_password() {
-    let config = Config::load(&repository("config/replicas.yaml")).unwrap();
-    assert!(config.warnings().is_empty());
-    let redis = config.state.redis().unwrap();
-    assert_eq!(
-        (redis.redis[0].user(), redis.redis[0].password(), redis.redis[0].is_tls()),
-        (Some("fallgate"), None, true)
-    );
-    assert_eq!((redis.on_unavailable, redis.timeout), (OnUnavailable::Local, Duration::from_millis(500)));
-    assert!(config.files().iter().any(|file| file.ends_with("redis-password")));
     assert_eq!(accept(&serde_json::to_value(&config).unwrap()).unwrap(), config);
 }
 
