@@ -13,7 +13,7 @@ use std::{
 use fallgate::node::{Node, NodeOptions};
 use tokio::{io::AsyncWriteExt, task::JoinSet};
 
-use super::netns::Host;
+use crate::support::netns::Host;
 use crate::support::{eventually, here, text};
 
 /// The three files, and where each is loaded.
