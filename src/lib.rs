@@ -14,7 +14,8 @@
 //! session_start to session_end, over many connections) · *flow* (the UDP conversation of one client address) · *admission* (the decision by token shape;
 //! not authentication, the node verifies) · *refusal* (we said no) against *failure* (it broke) ·
 //! *transfer* (what is shown of a session, control connection, flow, tunnel or request while it is open) · *limit*, *permit*, *waiting room* · *cap* (on bandwidth) · *tunnel* (two TCP connections joined) · *pin* (an affinity entry) · *lease* (a node held) · *drain* · *generation* (one applied config) ·
-//! *upgrade* (a new process takes over from this one).
+//! *upgrade* (a new process takes over from this one) · *replica* (one of several gateways with the same Redis) · *mirror* (what a replica knows of the sessions of the others) ·
+//! *guest* (a session in the table that is shown at another replica, its *home*).
 //!
 //! # The house
 //!
@@ -30,12 +31,12 @@
 //! `upstream` and `limit` do not know each other; of the rules only `tunnel` knows another, for its bytes go by the caps of `limit`. Each library has one room: pingora in `fallback`,
 //! hyper in `admin` and in the health checks of `upstream`, rustls and the name resolver in `net` (and rustls in the guest house,
 //! which is a peer and stands for itself), prometheus and
-//! opentelemetry in `telemetry`, governor in `limit`, redb in `shared`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
+//! opentelemetry in `telemetry`, governor in `limit`, redb and the client of Redis in `shared`, YAML in `config`, password hashes in `forward`; unsafe code is in `net::udp` alone. `tests/it/house.rs` reads the source and holds all of it to that.
 //!
 //! Heads of requests are read in one place, whatever door they come to: the airlock, [`net::http1`]. The forward door needs no
 //! engine behind it: a CONNECT is a tunnel after its head, and any other request passes in its own bytes, which no engine would keep.
 //!
-//! # Eight stories
+//! # Nine stories
 //!
 //! **A request.** [`gateway`] accepts it and takes a connection permit from [`limit`];
 //! [`fallback::Door`] ends TLS ([`net::tls`]). The airlock ([`net::http1`]) reads the head whole and
@@ -83,6 +84,12 @@
 //! **A crash.** Sessions and pins are written behind, many in one commit, where the config names a file ([`shared::file`]). The
 //! next process finds its sockets open, if a service manager has held them ([`net::activation`]), and goes on with the sessions
 //! that were between two requests. Where the partial files of the others are is not forgotten.
+//!
+//! **A replica.** Where the config names a Redis ([`shared::redis`]) several gateways are one. Each tells the others what becomes
+//! of its sessions, pins and control connections, and mirrors theirs (`gateway::replicas`): a session of another replica is a
+//! guest in the table, with a lease and a permit. A client hears that its start is accepted once the others can know of it, so that its next
+//! request may come to any of them. Each says what it did of a session; the first to say that it is over writes the record with
+//! all of that. While the Redis is away each goes on by its mirror, and what is new goes by the hash of its id.
 //!
 //! **A look.** Whatever is open is posted in [`telemetry::Live`] by its door and counts there as it moves; nobody asks a door.
 //! Once a second [`admin`] samples it, and while somebody watches makes one moment of it for all who do. Who may see it, and

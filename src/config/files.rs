@@ -66,7 +66,11 @@ admin: { token_file: token }
         let names =
             ["a.crt", "a.key", "b.crt", "b.key", "c.crt", "c.key", "clients.pem", "nodes.pem", "token", "users"];
         assert_eq!(told, names.map(|name| format!("/etc/{name}")));
+        let shared =
+            text.replace("{ file: state }", "{ redis: 'rediss://cache', password_file: word, ca_file: redis.pem }");
+        let told = Config::from_yaml(&shared, Path::new("/etc")).unwrap().files();
+        assert!(["/etc/word", "/etc/redis.pem"].iter().all(|file| told.iter().any(|told| told == Path::new(file))));
         let keys = Config::schema().to_string().matches("\"format\":\"file\"").count();
-        assert_eq!(keys, 10, "a key that names a file came or went: is it in `files`, unless it is written to?");
+        assert_eq!(keys, 12, "a key that names a file came or went: is it in `files`, unless it is written to?");
     }
 }

@@ -61,7 +61,7 @@ pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogL
 pub use relay::Gate;
 pub use replicas::{OnUnavailable, RedisConfig, RedisUrl};
 pub use resolver::ResolverConfig;
-pub use state::StateConfig;
+pub use state::{StateConfig, Unclear};
 pub use tls::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 pub use upstream::{
     AffinityConfig, AffinityKey, Balance, HealthCheckConfig, HttpCheckConfig, NodeConfig, NodePort, PortsConfig,

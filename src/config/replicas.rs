@@ -55,8 +55,8 @@ pub struct RedisUrl {
     /// As it stands in an authority: IPv6 in brackets.
     host: String,
     port: u16,
-    /// The user, which may be none, and the password.
-    credentials: Option<(Option<String>, String)>,
+    user: Option<String>,
+    password: Option<String>,
     database: u32,
 }
 
@@ -88,13 +88,13 @@ impl RedisUrl {
     /// The user, where one is named.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
-        self.credentials.as_ref()?.0.as_deref()
+        self.user.as_deref()
     }
 
     /// The password, as it is behind any percent-encoding.
     #[must_use]
     pub fn password(&self) -> Option<&str> {
-        self.credentials.as_ref().map(|(_, password)| password.as_str())
+        self.password.as_deref()
     }
 
     /// The number of the database; 0 unless the URL says otherwise.
@@ -138,30 +138,32 @@ impl FromStr for RedisUrl {
         if !sound || port == 0 {
             return Err(NoRedis);
         }
-        let credentials = info.map(credentials).transpose()?;
-        Ok(Self { tls, host: host.to_owned(), port, credentials, database })
+        let (user, password) = info.map(credentials).transpose()?.unwrap_or_default();
+        Ok(Self { tls, host: host.to_owned(), port, user, password, database })
     }
 }
 
-fn credentials(info: &str) -> Result<(Option<String>, String), NoRedis> {
-    let (user, password) = info.split_once(':').ok_or(NoRedis)?;
+/// The user and the password, either of which may be none.
+fn credentials(info: &str) -> Result<(Option<String>, Option<String>), NoRedis> {
+    let (user, password) = info.split_once(':').map_or((info, None), |(user, password)| (user, Some(password)));
     let part = |text| decoded(text).map_err(|_| NoRedis);
-    let (user, password) = (part(user)?, part(password)?);
-    if password.is_empty() { Err(NoRedis) } else { Ok((Some(user).filter(|user| !user.is_empty()), password)) }
+    let (user, password) = (part(user)?, password.map(part).transpose()?);
+    let is_empty = password.as_ref().map_or(user.is_empty(), String::is_empty);
+    if is_empty { Err(NoRedis) } else { Ok((Some(user).filter(|user| !user.is_empty()), password)) }
 }
 
 impl fmt::Display for RedisUrl {
     /// The URL with `***` for the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "rediss://" } else { "redis://" })?;
-        if let Some((user, _)) = &self.credentials {
-            for byte in user.iter().flat_map(|user| user.bytes()) {
+        if self.user.is_some() || self.password.is_some() {
+            for byte in self.user.iter().flat_map(|user| user.bytes()) {
                 match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                     true => write!(f, "{}", char::from(byte))?,
                     false => write!(f, "%{byte:02X}")?,
                 }
             }
-            f.write_str(":***@")?;
+            f.write_str(if self.password.is_some() { ":***@" } else { "@" })?;
         }
         write!(f, "{}:{}", self.host, self.port)?;
         if self.database > 0 { write!(f, "/{}", self.database) } else { Ok(()) }
@@ -254,7 +256,7 @@ mod tests {
             "redis://cache/x",
             "redis://cache/1/2",
             "redis://127.1",
-            "redis://user@cache",
+            "redis://@cache",
             "redis://user:@cache",
             "redis://user:a%0ab@cache",
         ] {

@@ -10,7 +10,7 @@ use super::replicas::{self, OnUnavailable, RedisConfig, Urls};
 
 /// Where sessions and pins are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(try_from = "Said", into = "Said")]
+#[serde(from = "Said", into = "Said")]
 pub enum StateConfig {
     /// Nowhere but in the process.
     #[default]
@@ -19,6 +19,23 @@ pub enum StateConfig {
     File(PathBuf),
     /// In a Redis, with all other replicas that use the same one.
     Redis(RedisConfig),
+    /// It is not said where, for this reason; no valid configuration has that.
+    #[serde(skip)]
+    Unclear(Unclear),
+}
+
+/// Why it is not said where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unclear {
+    /// There are two places.
+    #[error("file and redis are two places")]
+    Both,
+    /// There is none.
+    #[error("this is no place")]
+    Neither,
+    /// Keys that go with another place.
+    #[error("what stands beside file goes with redis")]
+    Beside,
 }
 
 /// As it is written: a word, or a mapping.
@@ -72,18 +89,16 @@ struct Mapping {
     timeout: Option<std::time::Duration>,
 }
 
-impl TryFrom<Said> for StateConfig {
-    type Error = &'static str;
-
-    fn try_from(said: Said) -> Result<StateConfig, &'static str> {
-        let Said::Mapping(said) = said else { return Ok(StateConfig::Memory) };
+impl From<Said> for StateConfig {
+    fn from(said: Said) -> StateConfig {
+        let Said::Mapping(said) = said else { return StateConfig::Memory };
         let is_redis = said.redis.is_some();
         match (said.file.clone(), said.redis()) {
-            (Some(_), _) if is_redis => Err("state: give file or redis, not both"),
-            (None, Some(redis)) => Ok(StateConfig::Redis(redis)),
-            (None, None) => Err("state: give file or redis"),
-            (Some(file), _) if said.is_file_alone() => Ok(StateConfig::File(file)),
-            (Some(_), _) => Err("state: what stands beside file holds for redis only"),
+            (Some(_), _) if is_redis => StateConfig::Unclear(Unclear::Both),
+            (None, Some(redis)) => StateConfig::Redis(redis),
+            (None, None) => StateConfig::Unclear(Unclear::Neither),
+            (Some(file), _) if said.is_file_alone() => StateConfig::File(file),
+            (Some(_), _) => StateConfig::Unclear(Unclear::Beside),
         }
     }
 }
@@ -112,7 +127,7 @@ impl Mapping {
 impl From<StateConfig> for Said {
     fn from(state: StateConfig) -> Said {
         let mapping = match state {
-            StateConfig::Memory => return Said::Word(Word::Memory),
+            StateConfig::Memory | StateConfig::Unclear(_) => return Said::Word(Word::Memory),
             StateConfig::File(file) => Mapping { file: Some(file), ..Mapping::default() },
             StateConfig::Redis(redis) => Mapping {
                 file: None,
@@ -145,7 +160,7 @@ impl StateConfig {
     /// Makes relative file names relative to `base`.
     pub(super) fn resolve(&mut self, base: &Path) {
         match self {
-            StateConfig::Memory => {}
+            StateConfig::Memory | StateConfig::Unclear(_) => {}
             StateConfig::File(file) => *file = base.join(&*file),
             StateConfig::Redis(redis) => {
                 for file in [&mut redis.password_file, &mut redis.ca_file].into_iter().flatten() {

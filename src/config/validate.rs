@@ -46,6 +46,10 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
 
 /// A file that is written anew all the time is nothing else; a list of URLs is of one kind.
 fn state(config: &Config, problems: &mut Vec<Problem>) {
+    if let StateConfig::Unclear(why) = config.state {
+        problems
+            .push(Problem::new("state", why.to_string()).hint("give file, or redis and what goes with it".to_owned()));
+    }
     if let Some(redis) = config.state.redis() {
         let kind = |url: &RedisUrl| {
             (url.is_tls(), url.user().map(str::to_owned), url.password().map(str::to_owned), url.database())

@@ -65,6 +65,8 @@ pub(super) async fn start(
     if let Err(reason) = decided {
         return Err(door.refuse_start(opening, reason));
     }
+    // Where it is live elsewhere it is here now; where nobody answers that is known before a node is chosen.
+    let _ = door.sessions.fetch_of_replicas(call.session).await;
     let session = door.sessions.begin(opening).map_err(|reason| door.outside(forwarded.client, reason))?;
     let held = session.busy();
     let node = match waiting::admit(door, airlock, &session, room.is_some(), clock).await {

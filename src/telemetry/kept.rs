@@ -48,8 +48,7 @@ impl KeptState {
         let errors = "Times that what had changed could not be kept.";
         let up = IntGaugeVec::new(opts("shared_state_up", up), &[])?;
         let errors = IntCounterVec::new(opts("shared_state_errors_total", errors), &["operation"])?;
-        let replicas =
-            "Gateways that share sessions and pins and live, as this one knows; no series where nobody shares them.";
+        let replicas = "Gateways that share sessions and pins and live, this one among them, as it knows; 1 where it shares them with nobody.";
         let replicas = IntGaugeVec::new(opts("replicas", replicas), &[])?;
         Ok(KeptState(Arc::new(Inner { up, errors, replicas, source: OnceLock::new(), reading: Mutex::default() })))
     }
@@ -72,8 +71,8 @@ impl Collector for KeptState {
             up.with_label_values::<&str>(&[]).set(i64::from(now.is_well));
             let counted = errors.with_label_values(&["write"]);
             counted.inc_by(now.failures.saturating_sub(counted.get()));
-            let live = now.replicas.and_then(|live| i64::try_from(live).ok());
-            live.into_iter().for_each(|live| replicas.with_label_values::<&str>(&[]).set(live));
+            let live = i64::try_from(now.replicas.unwrap_or(1)).unwrap_or(i64::MAX);
+            replicas.with_label_values::<&str>(&[]).set(live);
         }
         [up.collect(), errors.collect(), replicas.collect()].concat()
     }

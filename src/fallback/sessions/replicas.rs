@@ -1,6 +1,6 @@
 //! Sessions that several replicas carry: each has all of them in its table, and those of the others are its guests.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{Sessions, remember};
 use crate::{
@@ -19,8 +19,11 @@ use crate::{
 
 /// The other replicas. Nobody waits for them but who awaits.
 pub trait Replicas: fmt::Debug + Send + Sync {
-    /// Whether they can be asked, and what holds where they cannot.
+    /// Whether all that they know can be known here, and what holds where it cannot.
     fn reach(&self) -> Reach;
+
+    /// Whether they can be asked at all.
+    fn can_be_asked(&self) -> bool;
 
     /// Tells them.
     fn tell(&self, news: News);
@@ -41,14 +44,14 @@ pub trait Replicas: fmt::Debug + Send + Sync {
     fn end(&self, session: Arc<Session>, outcome: Outcome, reason: Option<Reason>);
 }
 
-/// Whether the other replicas can be asked.
+/// Whether all that the other replicas know can be known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// They can, or there are none.
+    /// It can, or there are none.
     Whole,
-    /// They cannot: new sessions, and requests of those that are not known, go by the hash of their id.
+    /// It cannot, or not yet again: new sessions, and requests of those that are not known, go by the hash of their id.
     Hash,
-    /// They cannot: new sessions, and requests of those that are not known, are refused.
+    /// It cannot: new sessions, and requests of those that are not known, are refused.
     Refuse,
 }
 
@@ -69,23 +72,23 @@ impl Sessions {
         self.replicas.store(Some(Arc::new(replicas)));
     }
 
-    /// Whether other replicas can be asked.
+    /// Whether all that other replicas know can be known here.
     pub(in crate::fallback) fn reach(&self) -> Reach {
         self.replicas.load().as_ref().map_or(Reach::Whole, |replicas| replicas.reach())
     }
 
     /// Whether this id is to be asked for at other replicas.
     pub(super) fn is_asked_of_replicas(&self, id: SessionId) -> bool {
-        self.replicas.load().as_ref().is_some_and(|replicas| replicas.reach() == Reach::Whole) && !self.has_ended(id)
+        self.replicas.load().as_ref().is_some_and(|replicas| replicas.can_be_asked()) && !self.has_ended(id)
     }
 
-    /// Asks them; false where they could not be asked.
-    pub(super) async fn fetch_of_replicas(&self, id: SessionId) -> bool {
+    /// Asks them; false where they could not be asked, or may not have told everything yet.
+    pub(in crate::fallback) async fn fetch_of_replicas(&self, id: SessionId) -> bool {
         let Some(replicas) = self.replicas.load_full() else { return true };
         if self.was_refused(id) || self.has_ended(id) {
             return true;
         }
-        replicas.reach() == Reach::Whole && replicas.fetch(Key(id.to_bytes())).await
+        replicas.can_be_asked() && replicas.fetch(Key(id.to_bytes())).await && replicas.reach() == Reach::Whole
     }
 
     /// Has the other replicas know of a session whose start a node accepts; its client hears of it after that.
@@ -129,7 +132,7 @@ impl Sessions {
         if table.ended.contains(&id) {
             return false;
         }
-        if !table.live.contains_key(&id) {
+        if let Entry::Vacant(place) = table.live.entry(id) {
             let guest = Session::guest(&shared.state, upstream, metrics, self.label(id), &self.shown, &self.replicas);
             match permit {
                 Some(permit) => guest.let_in(permit, lease),
@@ -137,7 +140,7 @@ impl Sessions {
             }
             guest.share(shared.home);
             guest.open_as_guest(&shared.state);
-            table.live.insert(id, Arc::new(guest));
+            place.insert(Arc::new(guest));
         }
         true
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Replicas, lock};
@@ -19,6 +19,8 @@ use crate::{
 
 /// How long what other replicas have yet to say of a session is waited for once it is over.
 const LATE: Duration = Duration::from_millis(300);
+/// How long an end is remembered of a session that nobody tells of.
+const MISSED: Duration = Duration::from_secs(3600);
 /// Ends that are remembered while the others cannot be told.
 const UNTOLD: usize = 100_000;
 
@@ -30,7 +32,7 @@ pub(super) struct Ends {
     /// Their records are written.
     untold: Mutex<HashMap<Key, Outcome>>,
     /// Those of sessions that were not known here; another replica has what is to be written.
-    unseen: Mutex<HashMap<Key, Outcome>>,
+    unseen: Mutex<HashMap<Key, (Outcome, Instant)>>,
 }
 
 impl Ends {
@@ -46,7 +48,17 @@ impl Ends {
 
     /// A session that was not known here has ended here.
     pub(super) fn unseen(&self, key: Key, outcome: Outcome) {
-        remember(&self.unseen, key, outcome);
+        remember(&self.unseen, key, (outcome, Instant::now()));
+    }
+
+    /// Ends that nobody has missed for long are forgotten.
+    pub(super) fn prune(&self) {
+        lock(&self.unseen).retain(|_, (_, seen)| seen.elapsed() < MISSED);
+    }
+
+    /// How this session has ended here before it was known.
+    fn take_unseen(&self, key: Key) -> Option<Outcome> {
+        lock(&self.unseen).remove(&key).map(|(outcome, _)| outcome)
     }
 
     /// Whether this session is over, though not all have heard of it.
@@ -55,7 +67,7 @@ impl Ends {
     }
 }
 
-fn remember(among: &Mutex<HashMap<Key, Outcome>>, key: Key, outcome: Outcome) {
+fn remember<T>(among: &Mutex<HashMap<Key, T>>, key: Key, outcome: T) {
     let mut among = lock(among);
     if among.len() < UNTOLD {
         among.insert(key, outcome);
@@ -101,21 +113,12 @@ impl Run {
                 }
             });
         }
-        let known: Vec<_> = {
-            let mut unseen = lock(&replicas.ends.unseen);
-            let keys: Vec<_> = unseen.keys().copied().collect();
-            let known = keys.into_iter().filter_map(|key| Some((self.parts.sessions.of(key)?, unseen.remove(&key)?)));
-            known.collect()
-        };
-        for (session, outcome) in known {
-            self.parts.sessions.finish(&session, outcome, None);
-        }
     }
-}
 
-impl Replicas {
-    /// Ends that nobody has missed are forgotten.
-    pub(super) fn forget_unseen(&self) {
-        lock(&self.ends.unseen).clear();
+    /// A session is known here: if its end was seen when it was not, it is over.
+    pub(super) fn end_as_seen(&self, replicas: &Replicas, session: &Arc<Session>) {
+        if let Some(outcome) = replicas.ends.take_unseen(Key(session.id().to_bytes())) {
+            self.parts.sessions.finish(session, outcome, None);
+        }
     }
 }

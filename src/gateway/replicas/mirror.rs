@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Replicas, lock};
+use super::{Away, Replicas, lock};
 use crate::{
     fallback::Session,
     gateway::running::Run,
@@ -66,9 +66,9 @@ impl Mirror for OfRedis {
 
     fn lost(&self) {
         self.with(|run, replicas| {
+            *lock(&replicas.away) = Away::Yes;
             // Nobody tells when they are through.
             run.parts.sessions.all().iter().for_each(|session| session.only(&[]));
-            replicas.forget_unseen();
         });
     }
 }
@@ -77,6 +77,12 @@ impl Mirror for OfRedis {
 fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     let me = replicas.redis.me();
     *lock(&replicas.live) = found.replicas.clone();
+    {
+        let mut away = lock(&replicas.away);
+        if matches!(*away, Away::Yes) {
+            *away = Away::Until(Instant::now());
+        }
+    }
     if let Some(key) = found.label_key {
         run.parts.sessions.set_label_key(key);
     }
@@ -245,6 +251,7 @@ impl Run {
             told.for_each(|news| replicas.redis.tell(news));
         }
         if data {
+            replicas.ends.prune();
             let recently = now.checked_sub(MOVED);
             let mut clients: Vec<_> = {
                 let controls = lock(&replicas.controls);

@@ -29,6 +29,8 @@ use crate::{
 
 /// Until then what the other replicas have is read, at the start; then this one begins without.
 const READING: Duration = Duration::from_secs(3);
+/// How long others may take to tell what they have once the Redis is back; until then starts still go by the hash.
+const SETTLING: Duration = Duration::from_secs(3);
 /// How often the log says that requests of unknown sessions go by the hash.
 const TOLD: Duration = Duration::from_secs(10);
 /// A session is kept so much longer than it may be idle, twice.
@@ -46,10 +48,23 @@ pub(super) struct Replicas {
     /// The process that this one takes over from: its control connections are known by the way to it.
     older: Mutex<Option<ReplicaId>>,
     ends: Ends,
+    /// What was known was not all for a while; since when it is told again, where it is.
+    away: Mutex<Away>,
     /// When sessions were told again last, so that they do not expire; and whose data moves.
     told: Mutex<Told>,
     /// Ends that are under way.
     ending: TaskTracker,
+}
+
+/// Whether this replica was on its own.
+#[derive(Debug, Clone, Copy)]
+enum Away {
+    /// It was not, or that is long ago.
+    No,
+    /// It is.
+    Yes,
+    /// It is no more since then.
+    Until(Instant),
 }
 
 #[derive(Debug)]
@@ -69,6 +84,20 @@ impl Replicas {
     pub(super) fn now(&self) -> KeptNow {
         let replicas = Some(lock(&self.live).len());
         KeptNow { is_well: self.redis.is_up(), failures: self.redis.failures(), replicas }
+    }
+
+    /// Whether the Redis is back, and others may not have told yet what they have.
+    fn is_settling(&self) -> bool {
+        let mut away = lock(&self.away);
+        match *away {
+            Away::No => false,
+            Away::Yes => true,
+            Away::Until(back) if back.elapsed() < SETTLING => true,
+            Away::Until(_) => {
+                *away = Away::No;
+                false
+            }
+        }
     }
 
     /// This replica.
@@ -156,6 +185,7 @@ impl Run {
             live: Mutex::new(vec![me]),
             older: Mutex::default(),
             ends: Ends::default(),
+            away: Mutex::new(Away::No),
             told: Mutex::new(Told { sessions: now, data: now, unverified: None }),
             ending: TaskTracker::new(),
         };
@@ -164,6 +194,8 @@ impl Run {
         self.watch_controls();
         if replicas.redis.up(READING).await {
             tracing::info!(replica = %me, replicas = replicas.redis.replicas().len(), "Sessions are shared.");
+        } else {
+            *lock(&replicas.away) = Away::Yes;
         }
         Ok(())
     }
@@ -214,6 +246,7 @@ impl Run {
         if let Some(home) = session.home() {
             session.set_guest(replicas.home_of(home) != me);
         }
+        self.end_as_seen(replicas, &session);
     }
 }
 

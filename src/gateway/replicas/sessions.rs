@@ -27,10 +27,15 @@ impl fallback::Replicas for OfSessions {
         let run = self.0.upgrade();
         let Some(replicas) = run.as_ref().and_then(|run| run.replicas.get()) else { return Reach::Whole };
         match replicas.on_unavailable {
-            _ if replicas.redis.is_up() => Reach::Whole,
-            OnUnavailable::Local => Reach::Hash,
-            OnUnavailable::Refuse => Reach::Refuse,
+            OnUnavailable::Refuse if !replicas.redis.is_up() => Reach::Refuse,
+            OnUnavailable::Local if !replicas.redis.is_up() || replicas.is_settling() => Reach::Hash,
+            _ => Reach::Whole,
         }
+    }
+
+    fn can_be_asked(&self) -> bool {
+        let run = self.0.upgrade();
+        run.as_ref().and_then(|run| run.replicas.get()).is_some_and(|replicas| replicas.redis.is_up())
     }
 
     fn tell(&self, news: News) {
@@ -78,6 +83,10 @@ impl fallback::Replicas for OfSessions {
             && let Some(replicas) = run.replicas.get()
         {
             replicas.ends.unseen(key, outcome);
+            // It may have become known meanwhile.
+            if let Some(session) = run.parts.sessions.of(key) {
+                run.end_as_seen(replicas, &session);
+            }
         }
     }
 

@@ -245,12 +245,16 @@ impl Redis {
         let ran = timeout(self.inner.config.timeout, script.run(&mut connection, keys, arguments)).await;
         match ran {
             Ok(Ok(ran)) => Some(ran),
+            Ok(Err(error)) if error.is_io_error() => {
+                self.inner.overdue();
+                None
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "The Redis does not do what it is asked.");
                 None
             }
             Err(_) => {
-                self.inner.overdue.notify_one();
+                self.inner.overdue();
                 None
             }
         }
@@ -273,14 +277,25 @@ impl Redis {
     pub async fn find(&self, key: Key) -> Option<Lookup> {
         let mut connection = Connection::clone(&*self.inner.connection.load_full()?);
         let found = timeout(self.inner.config.timeout, sync::find(&mut connection, &self.inner.keys, key)).await;
-        if found.is_err() {
-            self.inner.overdue.notify_one();
+        match found {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) if !error.is_io_error() => None,
+            _ => {
+                self.inner.overdue();
+                None
+            }
         }
-        found.ok()?.ok()
     }
 }
 
 impl Inner {
+    /// An answer is overdue, or the connection broken: from now on it cannot be used.
+    fn overdue(&self) {
+        self.connection.store(None);
+        self.up.send_replace(false);
+        self.overdue.notify_one();
+    }
+
     fn queue(&self, write: Write) -> bool {
         if !self.takes.load(Ordering::Acquire) {
             return false;

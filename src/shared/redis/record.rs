@@ -237,3 +237,83 @@ fn is_sound_control(upstream: &str, news: &ControlNews) -> bool {
 fn is_short(text: &str) -> bool {
     text.len() <= MAX_TEXT
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SESSION: &str = r#"{"key":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"listener":"plain","upstream":"u","node":"n1","client":"127.0.0.1","direction":"upload","user":null,"sources":1,"began":1,"open":true,"node_keeps":false,"client_keeps":false,"bytes_uploaded":1,"bytes_downloaded":0,"files":1,"files_failed":0,"requests":2,"lengths_differ":0,"announced":null,"waited":0}"#;
+
+    fn all() -> Vec<News> {
+        let key = Key([7; 16]);
+        let part = Part { requests: 3, announced: Some(5), ..Part::default() };
+        let state = serde_json::from_str(SESSION).unwrap();
+        let (home, client) = (ReplicaId([1; 8]), IpAddr::from([127, 0, 0, 1]));
+        let shared = SharedSession { state, home, parts: vec![(home, part)] };
+        vec![
+            News::Session { session: Box::new(shared), busy: true, new: true },
+            News::Busy(key),
+            News::Idle(key, part),
+            News::Ended(key, Outcome::Done),
+            News::Refused(key),
+            News::Cancelled(key),
+            News::Pin(PinState { upstream: "u".into(), hash: 7, node: "n1".into(), set: 1 }),
+            News::Unpin("u".into(), 7),
+            News::Control("u".into(), ControlNews { client, number: 1, place: None }),
+            News::Data(vec![("u".into(), client)]),
+            News::Bye,
+        ]
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let me = ReplicaId::new();
+        assert_eq!(read_message(&message(me, all())), Some((me, all())));
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out() {
+        let long = "x".repeat(MAX_TEXT + 1);
+        let said = vec![News::Unpin(long.clone(), 1), News::Bye];
+        let me = ReplicaId::new();
+        assert_eq!(read_message(&message(me, said)), Some((me, vec![News::Bye])));
+        assert_eq!(read_pin(&value(&PinState { upstream: long, hash: 7, node: "n1".into(), set: 1 })), None);
+        assert_eq!(read_part(" ".repeat(MAX_MESSAGE + 1).as_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_understood_or_left_out(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = (read_message(&bytes), read_session(Key([1; 16]), &bytes), read_part(&bytes));
+            let _ = (read_pin(&bytes), read_control(&bytes));
+        }
+
+        #[test]
+        fn a_message_with_a_part_that_is_wrong_is_understood_or_left_out(
+            at in any::<proptest::sample::Index>(),
+            length in 0_usize..8,
+            instead in "[0-9a-z\"{}\\[\\],:.-]{0,20}",
+        ) {
+            let text = message(ReplicaId([3; 8]), all());
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            let _ = read_message(&[&text[..at], instead.as_bytes(), &text[end..]].concat());
+        }
+
+        #[test]
+        fn a_part_is_what_came_since_the_one_before(a in any::<[u32; 6]>(), b in any::<[u32; 6]>()) {
+            let part = |[up, down, files, failed, requests, differ]: [u32; 6]| Part {
+                bytes_uploaded: up.into(),
+                bytes_downloaded: down.into(),
+                files: files.into(),
+                files_failed: failed.into(),
+                requests: requests.into(),
+                lengths_differ: differ.into(),
+                ..Part::default()
+            };
+            prop_assert_eq!(part(a).plus(&part(b)).minus(&part(a)), part(b));
+        }
+    }
+}

@@ -3,7 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{Client, Cluster, Plan, redis_of};
-use crate::support::{get, noise, redis::Redis};
+use crate::support::{get, noise, redis::Redis, uuid};
+
+/// A name that no other file has.
+fn noise_name() -> String {
+    uuid().replace('-', "").chars().rev().collect()
+}
 
 /// Whole sessions of a few files, one after the other; how many there were.
 async fn load(hosts: Vec<std::net::SocketAddr>, stop: tokio_util::sync::CancellationToken) -> usize {
@@ -11,8 +16,8 @@ async fn load(hosts: Vec<std::net::SocketAddr>, stop: tokio_util::sync::Cancella
     while !stop.is_cancelled() {
         let client = Client::new(&hosts);
         let mut statuses = vec![client.start().await];
-        for i in 0..3 {
-            statuses.push(client.put(&format!("{}_{i}", client.id), &noise(2000, 1)).await);
+        for _ in 0..3 {
+            statuses.push(client.put(&format!("f{}", noise_name()), &noise(2000, 1)).await);
         }
         statuses.push(client.end().await);
         let told: Vec<_> = statuses.iter().map(|reply| (reply.status, reply.word().to_owned())).collect();
@@ -36,9 +41,20 @@ async fn no_transfer_fails_while_the_redis_goes_and_comes_back_empty() {
         cluster.state(true).await;
     }
     stop.cancel();
+    let mut many = 0;
     for load in loads {
-        assert!(load.await.unwrap() > 3);
+        many += load.await.unwrap();
     }
+    assert!(many > 12, "{many}");
+    // Each of them has ended, wherever that was seen.
+    for gateway in &cluster.gateways {
+        for gauge in ["sessions_active", "node_sessions"] {
+            gateway.until(gauge, &[], 0.0).await;
+        }
+    }
+    let records = cluster.records(many).await;
+    assert_eq!(records.len(), many);
+    assert!(records.iter().all(|record| record["outcome"] == "done"));
     assert!(cluster.sum("unverified_requests_total").await > 0.0);
 }
 
@@ -136,7 +152,7 @@ async fn a_wrong_password_is_told_by_check_and_keeps_a_gateway_from_starting() {
     let redis = Redis::with(|_| vec!["--requirepass".into(), "r1ght-password".into()]).await;
     let config = |password: &str| {
         format!(
-            "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n, host: 127.0.0.1, ports: {{http: 1}}}}]}}\nstate: {{redis: 'redis://:{password}@{}'}}\nadmin: {{address: null}}\n",
+            "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n, host: 127.0.0.1, ports: {{http: 1}}}}]}}\nstate: {{redis: 'redis://:{password}@{}'}}\nadmin: {{address: off}}\n",
             redis.address()
         )
     };

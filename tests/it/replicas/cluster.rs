@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Balancer;
 use crate::support::{
-    Metrics, TOKEN, Wire, eventually, get as ask_for, loopback,
+    ADMIN_TOKEN, Metrics, TOKEN, Wire, eventually, get as ask_for, loopback,
     process::Process,
     redis::Redis,
     uuid,
@@ -81,7 +81,7 @@ impl Cluster {
         };
         let named: Vec<_> = nodes.iter().enumerate().map(node).collect();
         let config = format!(
-            "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{}}}\nupstreams:\n  - {{name: u, nodes: [{}]{}}}\nstate: {{redis: '{}'{}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n{}\n",
+            "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u{}}}\nupstreams:\n  - {{name: u, nodes: [{}]{}}}\nstate: {{redis: '{}'{}}}\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0', token_file: token}}\n{}\n",
             plan.listener,
             named.join(", "),
             plan.upstream,
@@ -91,7 +91,8 @@ impl Cluster {
         );
         let (mut gateways, mut hosts) = (Vec::new(), Vec::new());
         for _ in 0..plan.gateways {
-            let gateway = Process::start(&config).await;
+            let token = |dir: &std::path::Path| std::fs::write(dir.join("token"), ADMIN_TOKEN).unwrap();
+            let gateway = Process::with(&config, token).await;
             hosts.push(gateway.address("plain").await);
             gateways.push(gateway);
         }

@@ -2,6 +2,7 @@
 
 mod away;
 mod balancer;
+mod closed;
 mod cluster;
 mod limits;
 mod nominal;

@@ -31,13 +31,13 @@ async fn up_and_down(listener: &'static str) {
     Ascp::send(port, false, &of).run().await.must_be_ok("up");
     let there = tempfile::tempdir().unwrap();
     let names: Vec<_> =
-        sources.iter().map(|path| format!("/{}", path.file_name().unwrap().to_str().unwrap())).collect();
+        sources.iter().map(|path| format!("/up/{}", path.file_name().unwrap().to_str().unwrap())).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     Ascp::receive(port, false, &names, there.path()).run().await.must_be_ok("down");
     for source in &sources {
         let name = source.file_name().unwrap();
         let sent = std::fs::read(source).unwrap();
-        assert_eq!(std::fs::read(cluster.files.path().join("n1").join(name)).unwrap(), sent);
+        assert_eq!(std::fs::read(cluster.files.path().join("n1/up").join(name)).unwrap(), sent);
         assert_eq!(std::fs::read(there.path().join(name)).unwrap(), sent);
     }
     let records = cluster.records(2).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, Cluster, Plan};
-use crate::support::{Wire, eventually, noise, process::kill, wire::put};
+use crate::support::{ADMIN_TOKEN, Wire, eventually, noise, process::kill, wire::put};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_a_session_come_to_any_replica_and_one_record_has_all_of_it() {
@@ -59,7 +59,7 @@ async fn an_operator_ends_a_session_at_another_replica() {
     wire.send(&request[..50_000]).await;
     cluster.gateways[0].until("node_sessions", &[], 1.0).await;
     let path = format!("/api/v1/sessions/{label}/cancel");
-    let (status, said) = crate::replicas::sessions::post(cluster.gateways[2].admin(), &path).await;
+    let (status, said) = post(cluster.gateways[2].admin(), &path).await;
     assert_eq!(status, 200, "{said}");
     let reply = wire.head().await;
     assert_eq!((reply.status, reply.word()), (403, "cancelled"));
@@ -73,7 +73,7 @@ async fn an_operator_ends_a_session_at_another_replica() {
 pub(super) async fn post(admin: std::net::SocketAddr, path: &str) -> (u16, String) {
     let mut wire = Wire::plain(admin).await;
     let text = format!(
-        "POST {path} HTTP/1.1\r\nHost: {admin}\r\nX-Fallgate-Request: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
     wire.send(text.as_bytes()).await;
     let said = String::from_utf8_lossy(&wire.rest().await).into_owned();

@@ -16,6 +16,8 @@ pub(crate) struct Redis {
     options: Vec<String>,
     port: u16,
     dir: tempfile::TempDir,
+    /// What its URL has before the host, and the host.
+    login: &'static str,
 }
 
 impl Drop for Redis {
@@ -41,7 +43,7 @@ impl Redis {
         let port = std::net::TcpListener::bind(loopback(0)).unwrap().local_addr().unwrap().port();
         let options = options(dir.path());
         let child = run(port, &options, dir.path());
-        let redis = Redis { child, options, port, dir };
+        let redis = Redis { child, options, port, dir, login: "redis://127.0.0.1" };
         redis.listens().await;
         redis
     }
@@ -55,7 +57,13 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.address())
+        format!("{}:{}", self.login, self.port)
+    }
+
+    /// Named so in configs.
+    pub(crate) fn named(mut self, login: &'static str) -> Redis {
+        self.login = login;
+        self
     }
 
     pub(crate) fn dir(&self) -> &Path {
