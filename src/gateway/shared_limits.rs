@@ -23,10 +23,10 @@ use super::{parts::Parts, running::Run};
 use crate::{
     fallback,
     limit::{Maxima, OfListener},
+    shared::redis::Redis,
     shared::{
         Key, SessionState,
         limits::{Events, Paced, Reserved, Starting},
-        redis::Redis,
     },
 };
 

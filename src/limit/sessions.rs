@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(shared(None), nobody);
         let ann = shared(Some(&"ann".into()));
         assert_eq!((&ann[2..], ann[1].max, ann[1].full), (&nobody[..], Some(7), Full::User));
-        assert_eq!(ann[1].scope, "user:59caed28eb1a26e2dbdce83e95ce8ad2");
+        assert_eq!(ann[1].scope, "user:ce3a08c9a6ffb6a1aa2fa9ea2477fbcc");
         assert_eq!(ann[0].scope, format!("{}@web", ann[1].scope));
     }
 

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     limit::{Bandwidth, Told},
-    shared::{
-        limits::{CapReport, CapTold, CapWanted},
-        redis::Redis,
-    },
+    shared::limits::{CapReport, CapTold, CapWanted},
+    shared::redis::Redis,
 };
 
 /// From one round to the next.

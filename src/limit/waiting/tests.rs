@@ -306,7 +306,7 @@ async fn who_rests_until_a_time_is_the_first_to_try_then_and_wakes_the_others_wh
     assert_eq!(start.elapsed().as_secs(), 5);
     drop(first);
     second.turn(Instant::now()).await.unwrap().served();
-    assert!(room.lock().is_sound() && room.waiting() == 1);
+    assert!(room.lock().is_sound() && room.waiting() == 0);
     room.poke();
     drop(second);
 }
