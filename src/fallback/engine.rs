@@ -117,7 +117,7 @@ impl Carrier {
         let Some(session) = exchange.session.as_ref().filter(|_| exchange.is_start()) else { return };
         let fate = exchange.fate();
         if matches!(fate.status, 200 | 201) && !fate.node_refused {
-            self.sessions.begin_shared(session, fate.node_keeps, fate.client_keeps).await;
+            let _ = self.sessions.begin_shared(session, fate.node_keeps, fate.client_keeps).await;
         }
     }
 }

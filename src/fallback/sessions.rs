@@ -131,11 +131,11 @@ impl Sessions {
         drop(table);
         session.remember(outcome == Outcome::Done);
         session.close();
-        if self.end_shared(session, outcome, reason) {
-            return;
-        }
         if !session.is_open() {
             self.tell_replicas(shared::redis::News::Refused(Key(session.id().to_bytes())));
+        }
+        if self.end_shared(session, outcome, reason) {
+            return;
         }
         self.tell_end(session, outcome);
         self.access_log.write(&session.record(outcome, reason));

@@ -7,7 +7,7 @@ use super::{
     connection::Refused,
     exchange::Exchange,
     grammar::{self, Call},
-    session::{InFlight, Opening},
+    session::{InFlight, Opening, Session},
     sessions::Reach,
     waiting,
 };
@@ -18,6 +18,7 @@ use crate::{
         http1::{Airlock, Head},
     },
     telemetry::{Outcome, Reason, WorkClock},
+    upstream::Node,
 };
 
 /// The largest start body that is read whole before it goes on, in bytes; a larger one cannot wait for room.
@@ -73,6 +74,10 @@ pub(super) async fn start(
         Ok(()) => session.node().ok_or(Reason::Internal),
         Err(reason) => Err(reason),
     };
+    let node = match node {
+        Ok(node) => Ok(shared(door, &session, node).await),
+        refused => refused,
+    };
     let node = node.inspect_err(|reason| {
         let outcome = match reason {
             Reason::ClientLost => Outcome::Lost,
@@ -92,6 +97,21 @@ pub(super) async fn start(
     exchange.room = room;
     exchange.by_hash = door.sessions.reach() == Reach::Hash;
     Ok((Arc::new(exchange), held))
+}
+
+/// The node of a session, once the other replicas know it; where they cannot, the one that they will find by themselves.
+async fn shared(door: &Door, session: &Arc<Session>, node: Arc<Node>) -> Arc<Node> {
+    if door.sessions.begin_shared(session, false, false).await || door.sessions.reach() != Reach::Hash {
+        return node;
+    }
+    match door.entry.current(&door.upstream).pick_by_hash(session.wish(), &[]) {
+        Ok(lease) if lease.node().name() != node.name() => {
+            let node = lease.node().clone();
+            session.assign(lease);
+            node
+        }
+        _ => node,
+    }
 }
 
 /// What is known of a session before its start body is read.

@@ -11,12 +11,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use super::{Session, lock};
+use crate::shared::redis::{News, Part, ReplicaId, SharedSession};
 use crate::{
     fallback::sessions::Replicas,
-    shared::{
-        Key, SessionState,
-        redis::{News, Part, ReplicaId, SharedSession},
-    },
+    shared::{Key, SessionState},
     telemetry::Direction,
 };
 

@@ -3,16 +3,14 @@
 use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{Sessions, remember};
+use crate::shared::redis::{News, SharedSession};
 use crate::{
     fallback::{
         grammar::SessionId,
         session::{InFlight, Session},
     },
     limit::SessionPermit,
-    shared::{
-        Key, SessionState,
-        redis::{News, SharedSession},
-    },
+    shared::{Key, SessionState},
     telemetry::{ListenerMetrics, Outcome, Reason},
     upstream::{Lease, Upstream},
 };
@@ -28,8 +26,9 @@ pub trait Replicas: fmt::Debug + Send + Sync {
     /// Tells them.
     fn tell(&self, news: News);
 
-    /// Tells them of a session whose start a node accepts, and waits until they can know it, or for a while.
-    fn begin(&self, session: &Arc<Session>, state: SessionState) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Tells them of a session that begins on its node, and waits until they can know it, or for a while; false where they
+    /// cannot.
+    fn begin(&self, session: &Arc<Session>, state: SessionState) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 
     /// Asks for a session that is not known here: then it is here, or nowhere. False where nobody could be asked.
     fn fetch(&self, key: Key) -> Pin<Box<dyn Future<Output = bool> + Send>>;
@@ -91,11 +90,34 @@ impl Sessions {
         replicas.can_be_asked() && replicas.fetch(Key(id.to_bytes())).await && replicas.reach() == Reach::Whole
     }
 
-    /// Has the other replicas know of a session whose start a node accepts; its client hears of it after that.
-    pub(in crate::fallback) async fn begin_shared(&self, session: &Arc<Session>, node_keeps: bool, client_keeps: bool) {
-        let Some(replicas) = self.replicas.load_full() else { return };
-        if let Some(state) = session.state() {
-            replicas.begin(session, SessionState { open: true, node_keeps, client_keeps, ..state }).await;
+    /// Has the other replicas know of a session and its node: before that hears of it, and again before its client hears
+    /// that it is accepted. False where they cannot.
+    pub(in crate::fallback) async fn begin_shared(
+        &self,
+        session: &Arc<Session>,
+        node_keeps: bool,
+        client_keeps: bool,
+    ) -> bool {
+        let Some((replicas, state)) = self.replicas.load_full().zip(session.state()) else { return true };
+        replicas.begin(session, SessionState { open: true, node_keeps, client_keeps, ..state }).await
+    }
+
+    /// A session of another replica is as it says now: a guest that is on another node goes, and is brought anew.
+    pub fn renew(&self, state: &SessionState) {
+        let is_other = |s: &Session| {
+            let keeps = (s.node_keeps(), s.client_keeps()) != (state.node_keeps, state.client_keeps);
+            keeps || s.node().is_none_or(|node| node.name() != state.node)
+        };
+        let mut table = self.lock();
+        let id = SessionId::from_bytes(state.key.0);
+        if !table.live.get(&id).is_some_and(|s| s.is_guest() && !s.is_busy() && is_other(s)) {
+            return;
+        }
+        let before = table.live.remove(&id);
+        drop(table);
+        if let Some(session) = before {
+            session.unshare();
+            session.close();
         }
     }
 

@@ -7,13 +7,11 @@ use std::{
 };
 
 use super::{Replicas, lock};
+use crate::shared::redis::{Ending, News};
 use crate::{
     fallback::Session,
     gateway::running::Run,
-    shared::{
-        Key,
-        redis::{Ending, News},
-    },
+    shared::Key,
     telemetry::{Outcome, Reason},
 };
 

@@ -7,13 +7,11 @@ use std::{
 };
 
 use super::{Away, Replicas, lock};
+use crate::shared::redis::{Found, Mirror, News, ReplicaId};
 use crate::{
     fallback::Session,
     gateway::running::Run,
-    shared::{
-        ControlNews, Key,
-        redis::{Found, Mirror, News, ReplicaId},
-    },
+    shared::{ControlNews, Key},
     telemetry::{Outcome, Reason},
 };
 
@@ -141,10 +139,13 @@ fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
     let sessions = &run.parts.sessions;
     let of = |key| sessions.of(key).or_else(|| replicas.ends.of(key));
     match news {
-        News::Session { session: shared, busy, .. } => {
+        News::Session { session: shared, busy, new } => {
             let key = shared.state.key;
             if replicas.ends.is_over(key) {
                 return;
+            }
+            if new {
+                sessions.renew(&shared.state);
             }
             run.bring_guest(replicas, &shared);
             of(key).into_iter().for_each(|session| session.set_busy_at(from, busy));

@@ -7,14 +7,12 @@ use std::{
 };
 
 use super::{TOLD, lock};
+use crate::shared::redis::{News, SharedSession};
 use crate::{
     config::OnUnavailable,
     fallback::{self, Reach, Session},
     gateway::running::Run,
-    shared::{
-        Key, SessionState,
-        redis::{News, SharedSession},
-    },
+    shared::{Key, SessionState},
     telemetry::{Outcome, Reason},
 };
 
@@ -46,18 +44,18 @@ impl fallback::Replicas for OfSessions {
         }
     }
 
-    fn begin(&self, session: &Arc<Session>, state: SessionState) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn begin(&self, session: &Arc<Session>, state: SessionState) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         let (run, session) = (self.0.upgrade(), session.clone());
         Box::pin(async move {
-            let Some(replicas) = run.as_ref().and_then(|run| run.replicas.get()) else { return };
+            let Some(replicas) = run.as_ref().and_then(|run| run.replicas.get()) else { return true };
             let me = replicas.redis.me();
             session.share(me);
-            let Some(shared) = session.shared(me, false) else { return };
+            let Some(shared) = session.shared(me, false) else { return true };
             let flags = (state.open, state.node_keeps, state.client_keeps);
             let mut state = shared.state;
             (state.open, state.node_keeps, state.client_keeps) = flags;
             let session = Box::new(SharedSession { state, ..shared });
-            let _ = replicas.redis.tell_and_wait(News::Session { session, busy: true, new: true }).await;
+            replicas.redis.tell_and_wait(News::Session { session, busy: true, new: true }).await
         })
     }
 

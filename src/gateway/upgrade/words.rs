@@ -10,13 +10,11 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::shared::redis::{ReplicaId, SharedSession};
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
     net::passage::Passage,
-    shared::{
-        ClientState, FlowState, Key, NodeState, PinState, SessionState,
-        redis::{ReplicaId, SharedSession},
-    },
+    shared::{ClientState, FlowState, Key, NodeState, PinState, SessionState},
 };
 
 /// Processes whose numbers differ do not understand each other.

@@ -230,8 +230,14 @@ impl Redis {
     /// The same; false where it was not written within `timeout`.
     pub async fn tell_and_wait(&self, news: News) -> bool {
         let (done, written) = oneshot::channel();
-        self.inner.queue(Write { news, done: Some(done) })
-            && matches!(timeout(self.inner.config.timeout, written).await, Ok(Ok(())))
+        if !self.inner.queue(Write { news, done: Some(done) }) {
+            return false;
+        }
+        let is_written = matches!(timeout(self.inner.config.timeout, written).await, Ok(Ok(())));
+        if !is_written {
+            self.inner.overdue();
+        }
+        is_written
     }
 
     /// The full name of a key of this prefix. All are in one slot of a cluster.

@@ -1,6 +1,7 @@
 -- KEYS: session, gone, sessions. ARGV: id, state, replica, part, ttl in ms, whether it is new.
 if ARGV[6] == '1' then
   redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[1], 'state', ARGV[2])
 elseif redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
 end
