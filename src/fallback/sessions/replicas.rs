@@ -177,6 +177,14 @@ impl Sessions {
         self.lock().live.values().cloned().collect()
     }
 
+    /// How a session that others take for live has ended, as is remembered here for a while.
+    pub fn how_ended(&self, key: Key) -> Option<Outcome> {
+        let id = SessionId::from_bytes(key.0);
+        let table = self.lock();
+        let was = if table.cancelled.contains(&id) { Outcome::Cancelled } else { Outcome::Done };
+        table.ended.contains(&id).then_some(was)
+    }
+
     /// A session has ended at another replica, which writes its record.
     pub fn ended_there(&self, key: Key, outcome: Outcome) {
         let id = SessionId::from_bytes(key.0);

@@ -84,7 +84,7 @@ fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     if let Some(key) = found.label_key {
         run.parts.sessions.set_label_key(key);
     }
-    for shared in found.sessions.iter().filter(|shared| !replicas.ends.is_over(shared.state.key)) {
+    for shared in found.sessions.iter().filter(|shared| !is_over(run, replicas, shared.state.key)) {
         run.bring_guest(replicas, shared);
     }
     let generation = run.generation();
@@ -121,6 +121,15 @@ fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     all
 }
 
+/// Whether a session that others take for live has ended; the news of that may have been lost with the Redis, so it is told
+/// again. An id is never used twice by a client that means well.
+fn is_over(run: &Run, replicas: &Replicas, key: Key) -> bool {
+    if let Some(outcome) = run.parts.sessions.how_ended(key) {
+        replicas.ends.was_missed(key, outcome);
+    }
+    replicas.ends.is_over(key)
+}
+
 fn told_again(session: &Session, me: ReplicaId) -> Option<News> {
     session.shared(me, false).filter(|shared| shared.state.open).map(|shared| News::Session {
         session: Box::new(shared),
@@ -141,7 +150,7 @@ fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
     match news {
         News::Session { session: shared, busy, new } => {
             let key = shared.state.key;
-            if replicas.ends.is_over(key) {
+            if is_over(run, replicas, key) {
                 return;
             }
             if new {
