@@ -225,7 +225,11 @@ impl Upstream {
             let open: Vec<_> = nodes.iter().filter(is_open).collect();
             let with_room = |nodes: Vec<_>| first(nodes).into_iter().filter(|n: &&Arc<Node>| n.has_room()).collect();
             let up: Vec<_> = with_room(open.iter().copied().filter(|n| n.is_up(wish.port)).collect());
-            let all_down = || !nodes.is_empty() && nodes.iter().all(|n| !n.is_up(wish.port));
+            // One that the DNS tells of no more takes nothing, whether it is up or not.
+            let all_down = || {
+                let mut told = nodes.iter().filter(|n| !n.is_gone()).peekable();
+                told.peek().is_some() && told.all(|n| !n.is_up(wish.port))
+            };
             let now = Instant::now();
             let (node, how) = match self.choose(wish.port, &key, &up, now) {
                 Some(node) => {
