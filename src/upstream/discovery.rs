@@ -151,7 +151,8 @@ async fn look_up(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<Tol
     if all > MAX_NODES {
         tracing::debug!(name = discovery.dns, all, most = MAX_NODES, "More nodes are told of than there may be.");
     }
-    if told.found.is_empty() { Err(DnsError::NotFound) } else { Ok(told) }
+    // What there is of one family can be no node: of the other one that was not told.
+    if told.found.is_empty() && told.missing.is_none() { Err(DnsError::NotFound) } else { Ok(told) }
 }
 
 /// How many nodes are found now.
@@ -159,5 +160,6 @@ async fn look_up(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<Tol
 /// # Errors
 /// The name servers say that there are none, or cannot say.
 pub async fn count(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<usize, DnsError> {
-    look_up(resolver, discovery).await.map(|told| told.found.len())
+    let found = look_up(resolver, discovery).await?.found.len();
+    if found == 0 { Err(DnsError::NotFound) } else { Ok(found) }
 }
