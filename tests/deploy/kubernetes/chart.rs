@@ -127,6 +127,10 @@ fn values_that_are_unknown_or_half_are_refused_with_their_place() {
             "admin.address: probes do not reach 127.0.0.1:9180; write \"0.0.0.0:9180\"",
         ),
         (
+            json!({ "service": { "type": "NodePort", "loadBalancerClass": "service.k8s.aws/nlb" } }),
+            "service.loadBalancerClass: only a service.type of LoadBalancer has one",
+        ),
+        (
             json!({ "config": text(SITE) }),
             "config: \"<the name or address of the first node>\" is left to be filled in",
         ),
