@@ -99,7 +99,10 @@ impl Upstream {
             .map(|node| {
                 let nodes = before.map(Upstream::nodes).unwrap_or_default();
                 let same = nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node));
-                Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics))
+                let new = Node::new(config, checked, node, same.map(Arc::as_ref), metrics);
+                // Whatever the DNS told of it where it came from there.
+                new.set_gone(false);
+                Arc::new(new)
             })
             .collect();
         Upstream::with(config, nodes, None, before, metrics)

@@ -143,6 +143,19 @@ async fn nodes_that_come_later_do_not_make_it_unknown_and_a_reload_keeps_them_al
 }
 
 #[tokio::test]
+async fn a_node_that_was_gone_and_is_written_into_the_config_is_gone_no_more() {
+    let u = upstream(", type: srv", None);
+    let target = Found { host: "n1".to_owned(), ..found(1, 0) };
+    u.learn(std::slice::from_ref(&target), true);
+    let _lease = u.pick(WISH, &[]).unwrap();
+    u.learn(&[found(2, 0)], true);
+    let yaml = "version: 1\nlisteners: [{name: l, protocol: http, address: \"127.0.0.1:0\", upstream: u}]\nupstreams: [{name: u, nodes: [{name: n1, host: n1, ports: {http: 1, tcp: 2}}]}]\n";
+    let config = Config::from_yaml(yaml, std::path::Path::new(".")).unwrap();
+    let given = Upstream::build(&config.upstreams[0], &[NodePort::Http], Some(&u), &Metrics::new().unwrap());
+    assert_eq!((given.nodes()[0].sessions(), picked(&given).unwrap().as_str()), (1, "n1"));
+}
+
+#[tokio::test]
 async fn what_was_on_an_address_elsewhere_finds_its_node_here_and_brings_nobody_else_there() {
     let u = upstream("", None);
     u.learn(&[found(1, 0)], true);
