@@ -33,6 +33,8 @@ pub(super) struct Discovered {
     pub(super) over: Arc<OverReloads>,
     /// Nodes came from elsewhere.
     pub(super) changed: Notify,
+    /// Cancelled: the config that wants it is the running one.
+    pub(super) begun: CancellationToken,
     /// Cancelled: the first lookup has ended.
     pub(super) looked_up: CancellationToken,
 }
@@ -70,8 +72,12 @@ impl Upstream {
             lookups: metrics.lookups(&config.name),
             over: same.map_or_else(Arc::default, |(_, other)| other.over.clone()),
             changed: Notify::new(),
+            begun: CancellationToken::new(),
             looked_up: CancellationToken::new(),
         };
+        if before.is_none() {
+            discovered.begun.cancel();
+        }
         Upstream::with(config, nodes.unwrap_or_default(), Some(discovered), before, metrics)
     }
 

@@ -34,7 +34,8 @@ const LEAST: Duration = Duration::from_secs(1);
 pub struct Discovery(AbortHandle);
 
 impl Discovery {
-    /// Starts looking up; the first time at once. Must be called inside a runtime.
+    /// Starts looking up; the first time at once, or when the upstream takes over from one before it, with which it has nodes
+    /// in common. Must be called inside a runtime.
     pub fn start(upstream: Arc<Upstream>, checks: Checks) -> Discovery {
         Discovery(tokio::spawn(run(upstream, checks)).abort_handle())
     }
@@ -49,6 +50,7 @@ impl Drop for Discovery {
 async fn run(upstream: Arc<Upstream>, mut checks: Checks) {
     let Some(discovered) = &upstream.discovered else { return };
     let mut lookup = Lookups { upstream: &upstream, discovered, nothing_since: None, last: LookupResult::Found };
+    discovered.begun.cancelled().await;
     let mut next = Instant::now();
     loop {
         tokio::select! {

@@ -133,10 +133,13 @@ impl Upstream {
         }
     }
 
-    /// Takes over: from now on its `max_pins` holds for what it shares with the one before.
+    /// Takes over: from now on its `max_pins` holds for what it shares with the one before, and its nodes are looked up.
     pub fn take_over(&self) {
         self.pins.resize(self.max_pins);
         self.clients.resize(self.max_pins);
+        if let Some(discovered) = &self.discovered {
+            discovered.begun.cancel();
+        }
     }
 
     /// Has `tell` called with its name whenever one of its nodes may have room that had none; for the first caller alone.
