@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Node, Upstream,
-    made::{self, Found, Maker},
+    made::{self, Found, MAX_NODES, Maker},
     nodes::Still,
 };
 use crate::{
@@ -33,6 +33,8 @@ pub(super) struct Discovered {
     pub(super) over: Arc<OverReloads>,
     /// Nodes came from elsewhere.
     pub(super) changed: Notify,
+    /// Cancelled: the config that wants it is the running one.
+    pub(super) begun: CancellationToken,
     /// Cancelled: the first lookup has ended.
     pub(super) looked_up: CancellationToken,
 }
@@ -70,8 +72,12 @@ impl Upstream {
             lookups: metrics.lookups(&config.name),
             over: same.map_or_else(Arc::default, |(_, other)| other.over.clone()),
             changed: Notify::new(),
+            begun: CancellationToken::new(),
             looked_up: CancellationToken::new(),
         };
+        if before.is_none() {
+            discovered.begun.cancel();
+        }
         Upstream::with(config, nodes.unwrap_or_default(), Some(discovered), before, metrics)
     }
 
@@ -109,15 +115,22 @@ impl Upstream {
         discovered.over.known.load(Ordering::Relaxed)
     }
 
-    /// These are all nodes that there are, or only some where the answer is not `whole`.
+    /// These are all nodes that there are, or only some where the answer is not `whole`. As that takes none away, it brings
+    /// no more than there may be either.
     pub(super) fn learn(&self, found: &[Found], whole: bool) {
         let Some(discovered) = &self.discovered else { return };
         let mut welcome = Vec::new();
         let still = self.hold_still();
         let now = self.nodes();
         let mut next = Vec::new();
+        let there = now.iter().filter(|node| !node.is_gone()).count();
+        let mut room = if whole { MAX_NODES } else { MAX_NODES.saturating_sub(there) };
         for found in found {
             let known = now.iter().find(|node| node.name() == found.host);
+            if known.is_none_or(|node| node.is_gone() && !whole) {
+                let Some(left) = room.checked_sub(1) else { continue };
+                room = left;
+            }
             if let Some(same) = known.filter(|node| node.found() == Some(found)) {
                 if same.set_gone(false) {
                     tracing::info!(upstream = self.name, node = same.name(), "A node that was gone is back.");

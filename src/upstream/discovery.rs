@@ -34,7 +34,8 @@ const LEAST: Duration = Duration::from_secs(1);
 pub struct Discovery(AbortHandle);
 
 impl Discovery {
-    /// Starts looking up; the first time at once. Must be called inside a runtime.
+    /// Starts looking up; the first time at once, or when the upstream takes over from one before it, with which it has nodes
+    /// in common. Must be called inside a runtime.
     pub fn start(upstream: Arc<Upstream>, checks: Checks) -> Discovery {
         Discovery(tokio::spawn(run(upstream, checks)).abort_handle())
     }
@@ -49,6 +50,7 @@ impl Drop for Discovery {
 async fn run(upstream: Arc<Upstream>, mut checks: Checks) {
     let Some(discovered) = &upstream.discovered else { return };
     let mut lookup = Lookups { upstream: &upstream, discovered, nothing_since: None, last: LookupResult::Found };
+    discovered.begun.cancelled().await;
     let mut next = Instant::now();
     loop {
         tokio::select! {
@@ -151,7 +153,8 @@ async fn look_up(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<Tol
     if all > MAX_NODES {
         tracing::debug!(name = discovery.dns, all, most = MAX_NODES, "More nodes are told of than there may be.");
     }
-    if told.found.is_empty() { Err(DnsError::NotFound) } else { Ok(told) }
+    // What there is of one family can be no node: of the other one that was not told.
+    if told.found.is_empty() && told.missing.is_none() { Err(DnsError::NotFound) } else { Ok(told) }
 }
 
 /// How many nodes are found now.
@@ -159,5 +162,6 @@ async fn look_up(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<Tol
 /// # Errors
 /// The name servers say that there are none, or cannot say.
 pub async fn count(resolver: &Resolver, discovery: &DiscoveryConfig) -> Result<usize, DnsError> {
-    look_up(resolver, discovery).await.map(|told| told.found.len())
+    let found = look_up(resolver, discovery).await?.found.len();
+    if found == 0 { Err(DnsError::NotFound) } else { Ok(found) }
 }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::HashSet, net::IpAddr, sync::Arc};
 
 use super::node::Node;
 use crate::{
-    config::{DiscoveryConfig, NodePort, UpstreamConfig},
+    config::{DiscoveryConfig, NodePort, UpstreamConfig, host::is_name},
     net::dns::{Resolver, Service},
     telemetry::Metrics,
 };
@@ -62,12 +62,14 @@ impl Maker {
     }
 }
 
+/// Whether a node can be at this address.
+pub(super) fn can_be(ip: &IpAddr) -> bool {
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
+}
+
 /// A node at each address where one can be, in their order.
 pub(super) fn of_addresses(addresses: &[IpAddr]) -> Vec<Found> {
-    let can_be = |ip: &IpAddr| {
-        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-        !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
-    };
     let mut found: Vec<_> = addresses.iter().filter(|ip| can_be(ip)).copied().map(Found::at).collect();
     found.sort_by(in_order);
     found.dedup();
@@ -75,13 +77,14 @@ pub(super) fn of_addresses(addresses: &[IpAddr]) -> Vec<Found> {
     found
 }
 
-/// A node at each target, in their order; of several records of one the first by priority, weight and port counts. Weights
+/// A node at each target that is the name of a host, or an address where a node can be, in their order; of several records of one the first by priority, weight and port counts. Weights
 /// above 100 are brought down all together, so that the greatest is 100; none is below 1. What they have in common is taken
 /// out, for nodes take turns of as many sessions as their weight.
 pub(super) fn of_services(mut services: Vec<Service>) -> Vec<Found> {
     services.sort_by_key(|service| (service.priority, std::cmp::Reverse(service.weight), service.port));
     let mut hosts = HashSet::new();
-    services.retain(|service| hosts.insert(service.host.clone()));
+    let is_host = |host: &str| host.parse().map_or_else(|_| is_name(host), |ip| can_be(&ip));
+    services.retain(|service| is_host(&service.host) && hosts.insert(service.host.clone()));
     let greatest = services.iter().map(|service| u32::from(service.weight)).max().unwrap_or_default();
     let scaled = |weight: u16| (u32::from(weight) * MAX_WEIGHT / greatest.max(MAX_WEIGHT)).max(1);
     let common = services.iter().map(|service| scaled(service.weight)).reduce(common_divisor).unwrap_or(1);
@@ -138,6 +141,14 @@ mod tests {
         let all: Vec<_> = (0..4000_u32).rev().map(|n| IpAddr::V4((0x0a00_0001 + n).into())).collect();
         let found = of_addresses(&all);
         assert_eq!((found.len(), found[0].host.as_str()), (MAX_NODES, "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_target_that_is_neither_a_name_nor_an_address_of_a_host_is_no_node() {
+        let all =
+            ["0.0.0.0", "224.0.0.1", "0\\.0\\.0\\.0", "a\\012b", "a/b", "127.1", "a.test", "192.0.2.1", "_a.test"];
+        let all = all.iter().map(|host| service(host, 1, 0, 1)).collect();
+        assert_eq!(hosts(&of_services(all)), ["_a.test", "a.test", "192.0.2.1"]);
     }
 
     #[test]

@@ -99,7 +99,10 @@ impl Upstream {
             .map(|node| {
                 let nodes = before.map(Upstream::nodes).unwrap_or_default();
                 let same = nodes.iter().find(|n| n.name() == node.name && n.is_at(config.scheme, node));
-                Arc::new(Node::new(config, checked, node, same.map(Arc::as_ref), metrics))
+                let new = Node::new(config, checked, node, same.map(Arc::as_ref), metrics);
+                // Whatever the DNS told of it where it came from there.
+                new.set_gone(false);
+                Arc::new(new)
             })
             .collect();
         Upstream::with(config, nodes, None, before, metrics)
@@ -130,10 +133,13 @@ impl Upstream {
         }
     }
 
-    /// Takes over: from now on its `max_pins` holds for what it shares with the one before.
+    /// Takes over: from now on its `max_pins` holds for what it shares with the one before, and its nodes are looked up.
     pub fn take_over(&self) {
         self.pins.resize(self.max_pins);
         self.clients.resize(self.max_pins);
+        if let Some(discovered) = &self.discovered {
+            discovered.begun.cancel();
+        }
     }
 
     /// Has `tell` called with its name whenever one of its nodes may have room that had none; for the first caller alone.
@@ -225,7 +231,11 @@ impl Upstream {
             let open: Vec<_> = nodes.iter().filter(is_open).collect();
             let with_room = |nodes: Vec<_>| first(nodes).into_iter().filter(|n: &&Arc<Node>| n.has_room()).collect();
             let up: Vec<_> = with_room(open.iter().copied().filter(|n| n.is_up(wish.port)).collect());
-            let all_down = || !nodes.is_empty() && nodes.iter().all(|n| !n.is_up(wish.port));
+            // One that the DNS tells of no more takes nothing, whether it is up or not.
+            let all_down = || {
+                let mut told = nodes.iter().filter(|n| !n.is_gone()).peekable();
+                told.peek().is_some() && told.all(|n| !n.is_up(wish.port))
+            };
             let now = Instant::now();
             let (node, how) = match self.choose(wish.port, &key, &up, now) {
                 Some(node) => {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::{
     balance,
     lease::{Lease, Pending},
-    made::{Found, Origin},
+    made::{Found, Origin, can_be},
     verdict::Verdict,
 };
 use crate::{
@@ -281,7 +281,10 @@ impl Node {
         }
         let host = self.config.host.as_str();
         let found: Vec<_> = match &self.origin {
-            Some(origin) => origin.resolver.addresses(host).await.map_err(io::Error::other)?,
+            Some(origin) => {
+                let found = origin.resolver.addresses(host).await.map_err(io::Error::other)?;
+                found.into_iter().filter(can_be).collect()
+            }
             // The port plays no part in looking up a name.
             None => tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect(),
         };

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::reach::{End, Kind, leading, reach};
+use super::reach::{self, End, Kind, leading, reach};
 use crate::config::{Config, Protocol, Scheme, TokenKind, TokenLevel, UpstreamConfig};
 
 /// What the nodes of an upstream are set to that have the same ports.
@@ -87,9 +87,12 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
 
 /// What nobody can print: a port that SRV records tell.
 fn told(config: &Config, upstream: &UpstreamConfig) -> Option<Settings> {
-    let discovery = upstream.discovery.as_ref().filter(|_| leading(config, upstream).next().is_some())?;
-    let port = discovery.told_port(upstream.scheme)?;
-    let note = format!("the {} port of each node is what its SRV record tells; open that too", port.as_str());
+    let discovery = upstream.discovery.as_ref()?;
+    let (_, port) = reach::told(config, upstream)?;
+    let note = format!(
+        "the {} port of each node is what its SRV record tells; the firewalls here open any: write the one there is",
+        port.as_str()
+    );
     Some(Settings { notes: vec![note], ..Settings::of(&upstream.name, vec![discovery.dns.clone()]) })
 }
 

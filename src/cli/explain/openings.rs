@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::reach::{Kind, leading, reach};
+use super::reach::{Kind, leading, reach, told};
 use crate::config::{Config, HostPattern, ListenerConfig, PolicyConfig, PolicyMode, Protocol};
 
 /// Which of the two firewalls an opening is in.
@@ -178,21 +178,24 @@ pub(super) fn ports(first: u16, count: u16) -> String {
     }
 }
 
-/// The nodes of each upstream, an opening for those that have the same port for the same thing.
+/// The nodes of each upstream, an opening for those that have the same port for the same thing; any port where only SRV
+/// records tell it.
 fn nodes(config: &Config) -> Vec<Opening> {
     let mut all: Vec<Opening> = Vec::new();
     for upstream in &config.upstreams {
-        for end in reach(config, upstream) {
-            let name = format!("{} {}", upstream.name, end.kind.as_str());
-            let ports = vec![ports(end.port, end.count)];
+        let ends = reach(config, upstream).into_iter();
+        let ends = ends.map(|end| (end.host, end.kind, vec![ports(end.port, end.count)]));
+        let told = told(config, upstream).zip(upstream.discovery.as_ref());
+        for (host, kind, ports) in ends.chain(told.map(|((kind, _), found)| (found.dns.clone(), kind, Vec::new()))) {
+            let name = format!("{} {}", upstream.name, kind.as_str());
             let same = all.iter_mut().find(|opening| opening.name == name && opening.ports == ports);
             if let Some(opening) = same {
-                opening.peer.host(&end.host);
+                opening.peer.host(&host);
                 continue;
             }
             let mut peer = Peer::new(&format!("nodes of {}", upstream.name));
-            peer.host(&end.host);
-            let (transport, why) = match end.kind {
+            peer.host(&host);
+            let (transport, why) = match kind {
                 Kind::Fallback => (Transport::Tcp, "fallback, and its health checks"),
                 Kind::Control => (Transport::Tcp, "control, and its health checks"),
                 Kind::Data => (Transport::Udp, "data"),
@@ -206,7 +209,7 @@ fn nodes(config: &Config) -> Vec<Opening> {
                 ports,
                 name,
                 why,
-                data: idle.filter(|_| end.kind == Kind::Data),
+                data: idle.filter(|_| kind == Kind::Data),
                 families: [true; 2],
             });
         }

@@ -40,6 +40,17 @@ pub(super) fn leading<'c>(
     config.listeners.iter().filter(|listener| listener.upstream.as_deref() == Some(upstream.name.as_str()))
 }
 
+/// What the port of the nodes is for that only SRV records tell, where listeners lead to it.
+pub(super) fn told(config: &Config, upstream: &UpstreamConfig) -> Option<(Kind, NodePort)> {
+    let port = upstream.discovery.as_ref()?.told_port(upstream.scheme)?;
+    let (kind, leads): (_, fn(Protocol) -> bool) = match port {
+        NodePort::Http | NodePort::Https => (Kind::Fallback, Protocol::is_fallback),
+        NodePort::Tcp => (Kind::Control, |protocol| protocol == Protocol::Tcp),
+        NodePort::Udp => (Kind::Data, |protocol| protocol == Protocol::Udp),
+    };
+    leading(config, upstream).any(|listener| leads(listener.protocol)).then_some((kind, port))
+}
+
 /// The ports of an upstream's nodes that its listeners lead to, kind by kind.
 pub(super) fn reach(config: &Config, upstream: &UpstreamConfig) -> Vec<End> {
     let mut all = Vec::new();

@@ -4,8 +4,11 @@ use std::{future::Future, net::IpAddr, time::Duration};
 
 use hickory_resolver::{
     lookup::Lookup,
-    net::NetError,
-    proto::rr::{Name, RData, RecordType},
+    net::{DnsError as Said, NetError},
+    proto::{
+        op::ResponseCode,
+        rr::{Name, RData, RecordType},
+    },
 };
 use tokio::time::timeout;
 
@@ -14,7 +17,7 @@ use super::{DnsError, Resolver};
 /// What name servers say of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<T> {
-    /// What there is; never nothing where the answer is whole.
+    /// What there is; never nothing.
     pub found: Vec<T>,
     /// How long it holds.
     pub ttl: Duration,
@@ -94,10 +97,18 @@ impl Resolver {
     async fn in_time(&self, lookup: impl Future<Output = Result<Lookup, NetError>>) -> Result<Lookup, DnsError> {
         match timeout(self.timeout, lookup).await {
             Err(_) | Ok(Err(NetError::Timeout)) => Err(DnsError::Timeout),
-            Ok(Err(error)) if error.is_no_records_found() => Err(DnsError::NotFound),
+            Ok(Err(error)) if is_nothing(&error) => Err(DnsError::NotFound),
             Ok(found) => found.map_err(DnsError::Failed),
         }
     }
+}
+
+/// Whether servers say that there is nothing. One that points at other servers, or answers by a code that nobody knows, does
+/// not say so.
+fn is_nothing(error: &NetError) -> bool {
+    let NetError::Dns(Said::NoRecordsFound(said)) = error else { return false };
+    let is_said = matches!(said.response_code, ResponseCode::NoError | ResponseCode::NXDomain);
+    is_said && (said.soa.is_some() || said.ns.is_none())
 }
 
 fn whole(name: &str) -> Result<Name, DnsError> {
@@ -111,4 +122,25 @@ fn read<T>(lookup: &Lookup, of: impl Fn(&RData) -> Option<T>) -> Answer<T> {
     let found = lookup.answers().iter().filter_map(|record| of(&record.data)).collect();
     let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
     Answer { found, ttl: Duration::from_secs(ttl.into()), missing: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::{net::NoRecords, proto::op::Query};
+
+    use super::*;
+
+    fn said(response_code: ResponseCode) -> NoRecords {
+        NoRecords::new(Query::query(Name::root(), RecordType::A), response_code)
+    }
+
+    #[test]
+    fn only_a_server_that_speaks_for_itself_says_that_there_is_nothing() {
+        let is_nothing = |said: NoRecords| is_nothing(&NetError::Dns(Said::NoRecordsFound(said)));
+        assert!(is_nothing(said(ResponseCode::NXDomain)) && is_nothing(said(ResponseCode::NoError)));
+        assert!(!is_nothing(said(ResponseCode::Unknown(12))) && !is_nothing(said(ResponseCode::ServFail)));
+        let mut elsewhere = said(ResponseCode::NoError);
+        elsewhere.ns = Some(Vec::new().into());
+        assert!(!is_nothing(elsewhere), "it points at others");
+    }
 }

@@ -85,6 +85,32 @@ async fn a_node_that_is_gone_stays_until_nothing_is_on_it_and_a_partial_answer_t
 }
 
 #[tokio::test]
+async fn answers_that_are_never_whole_bring_no_more_nodes_than_there_may_be() {
+    let u = upstream("", None);
+    for third in 0..9 {
+        let some: Vec<_> = (1..=100).map(|last| Found::at([192, 0, third, last].into())).collect();
+        u.learn(&some, false);
+    }
+    assert_eq!(u.nodes().len(), MAX_NODES);
+    assert!(u.nodes().iter().any(|node| node.name() == "192.0.0.100"), "none went");
+    u.learn(&[found(1, 0)], true);
+    u.leave_out();
+    assert_eq!(names(&u), ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_and_up_keeps_nobody_from_trying_the_others_that_are_all_down() {
+    let u = upstream("}, when_all_down: try_all, affinity: {key: session", None);
+    u.learn(&[found(1, 0)], true);
+    let _lease = u.pick(WISH, &[]).unwrap();
+    u.learn(&[found(2, 0)], true);
+    let nodes = u.nodes();
+    nodes[1].judge(NodePort::Http, false, 1, Instant::now());
+    assert!(nodes[0].is_up(NodePort::Http) && nodes[0].is_gone());
+    assert_eq!(picked(&u).unwrap(), "192.0.2.2");
+}
+
+#[tokio::test]
 async fn gateways_that_were_told_in_different_order_agree_on_the_node_of_every_key() {
     let (a, b) = (upstream("", None), upstream("", None));
     a.learn(&[found(1, 0), found(2, 0), found(3, 0)], true);
@@ -114,6 +140,19 @@ async fn nodes_that_come_later_do_not_make_it_unknown_and_a_reload_keeps_them_al
     drop(lease);
     let other = upstream(", type: srv", Some(&u));
     assert!(other.nodes().is_empty(), "addresses are no targets");
+}
+
+#[tokio::test]
+async fn a_node_that_was_gone_and_is_written_into_the_config_is_gone_no_more() {
+    let u = upstream(", type: srv", None);
+    let target = Found { host: "n1".to_owned(), ..found(1, 0) };
+    u.learn(std::slice::from_ref(&target), true);
+    let _lease = u.pick(WISH, &[]).unwrap();
+    u.learn(&[found(2, 0)], true);
+    let yaml = "version: 1\nlisteners: [{name: l, protocol: http, address: \"127.0.0.1:0\", upstream: u}]\nupstreams: [{name: u, nodes: [{name: n1, host: n1, ports: {http: 1, tcp: 2}}]}]\n";
+    let config = Config::from_yaml(yaml, std::path::Path::new(".")).unwrap();
+    let given = Upstream::build(&config.upstreams[0], &[NodePort::Http], Some(&u), &Metrics::new().unwrap());
+    assert_eq!((given.nodes()[0].sessions(), picked(&given).unwrap().as_str()), (1, "n1"));
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use crate::support::{here, text};
 use super::rendered::{Rendered, chart_refused, charted, everything, items, kustomized};
 
 const CONFIG: &str = "deploy/kubernetes/helm/fallgate/fallgate.yaml";
+const SITE: &str = "deploy/kubernetes/site/fallgate.yaml";
+const SHARED: &str = "deploy/kubernetes/components/shared-state/fallgate.yaml";
 
 #[test]
 fn the_chart_brings_the_config_of_the_manifests() {
@@ -91,7 +93,7 @@ fn the_chart_makes_a_certificate_and_a_monitor_as_the_manifests_do() {
 
 #[test]
 fn the_chart_with_the_config_of_replicas_that_share_makes_what_their_manifests_are() {
-    let config = text("deploy/kubernetes/components/shared-state/fallgate.yaml");
+    let config = text(SHARED);
     let values = json!({
         "config": config, "secrets": { "redis": "fallgate-redis" }, "autoscaling": { "enabled": true },
     });
@@ -124,11 +126,48 @@ fn values_that_are_unknown_or_half_are_refused_with_their_place() {
             json!({ "config": "listeners: [{ name: a, protocol: http, address: '0.0.0.0:80' }]" }),
             "admin.address: probes do not reach 127.0.0.1:9180; write \"0.0.0.0:9180\"",
         ),
+        (
+            json!({ "service": { "type": "NodePort", "loadBalancerClass": "service.k8s.aws/nlb" } }),
+            "service.loadBalancerClass: only a service.type of LoadBalancer has one",
+        ),
+        (
+            json!({ "config": text(SITE) }),
+            "config: \"<the name or address of the first node>\" is left to be filled in",
+        ),
+        (
+            json!({ "config": text(SHARED), "autoscaling": { "enabled": true } }),
+            "config: nothing is mounted at /etc/fallgate/redis/: give secrets.redis",
+        ),
+        (
+            json!({ "tls": { "secretName": "" } }),
+            "config: nothing is mounted at /etc/fallgate/tls/: give tls.secretName",
+        ),
+        (
+            json!({ "config": text(CONFIG).replace("ports: { http: 8080, ", "ports: { ") }),
+            "its SRV records alone tell the port of http, which the NetworkPolicy must let out to",
+        ),
+        (
+            json!({ "config": text(CONFIG).replace("name: data,", "name: fallback_http,") }),
+            "listeners[fallback_http].name: a Service calls another one \"fallback-http\" too",
+        ),
     ];
     for (values, expected) in cases {
         let Some(said) = chart_refused(&values) else { return };
         assert!(said.contains(expected), "{values} is refused with: {said}");
     }
+}
+
+#[test]
+fn names_of_listeners_that_are_no_names_of_ports_are_left_out_of_the_pod() {
+    let config = text(CONFIG).replace("name: control,", "name: admin,").replace("name: data,", "name: \"33001\",");
+    let config = config.replace("name: fallback-http,", "name: fall__back_,");
+    let Some(rendered) = charted(&json!({ "config": config })) else { return };
+    let ports = items(&rendered.pod()["containers"][0]["ports"]);
+    let mut names: Vec<_> = ports.iter().filter_map(|port| port["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["admin", "fall-back", "fallback-https"]);
+    let admin = ports.iter().find(|port| port["name"] == "admin").unwrap();
+    assert_eq!(admin["containerPort"], 9180, "the probes ask at it");
 }
 
 #[test]

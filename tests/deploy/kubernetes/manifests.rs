@@ -147,6 +147,9 @@ fn a_service_keeps_the_address_of_clients_and_asks_for_one_replica_a_client() {
         let spread = items(&rendered.pod()["topologySpreadConstraints"]);
         let machine = spread.iter().find(|one| one["topologyKey"] == "kubernetes.io/hostname").unwrap();
         assert_eq!(machine["whenUnsatisfiable"], "DoNotSchedule", "{name}");
+        // Else two are even on one machine, and three on two.
+        assert_eq!(machine["maxSkew"], 1, "{name}");
+        assert!(machine["minDomains"].as_u64().unwrap() > 5000, "{name}: a cluster has 5000 machines at most");
     }
 }
 

@@ -25,15 +25,21 @@ fn admin(config: &Value) -> Ports {
     of_address(&json!("http"), &config["admin"]["address"])
 }
 
-/// The ports of the nodes, by the config.
+/// The ports of the nodes, by the config: of data as many as a listener has that leads there.
 fn of_nodes(config: &Value) -> Ports {
-    let upstreams = items(&config["upstreams"]).iter();
-    let nodes = upstreams.flat_map(|one| items(&one["nodes"]).iter().chain(std::iter::once(&one["discovery"])));
-    nodes
-        .filter_map(|node| node["ports"].as_object())
-        .flatten()
-        .map(|(kind, port)| (if kind == "udp" { "UDP" } else { "TCP" }.to_owned(), port.as_u64().unwrap()))
-        .collect()
+    let mut all = Ports::new();
+    for upstream in items(&config["upstreams"]) {
+        let data = items(&config["listeners"]).iter().filter(|one| one["protocol"] == "udp");
+        let data = data.filter(|one| one["upstream"] == upstream["name"]);
+        let count = data.map(|one| of_address(&one["protocol"], &one["address"]).len() as u64).max().unwrap_or(1);
+        let nodes = items(&upstream["nodes"]).iter().chain(std::iter::once(&upstream["discovery"]));
+        for (kind, port) in nodes.filter_map(|node| node["ports"].as_object()).flatten() {
+            let (protocol, count) = if kind == "udp" { ("UDP", count) } else { ("TCP", 1) };
+            let first = port.as_u64().unwrap();
+            all.extend((first..first + count).map(|port| (protocol.to_owned(), port)));
+        }
+    }
+    all
 }
 
 /// The port of the Redis that replicas share, if they do.
@@ -147,6 +153,7 @@ admin: { address: "0.0.0.0:9999" }
         let Some(rendered) = charted(&values) else { return };
         assert_eq!(rendered.texts, [config], "the config is what was given, byte for byte");
         agree("chart", &rendered);
+        assert!(of_nodes(&rendered.configs[0]).contains(&("UDP".to_owned(), 44004)), "the fourth transfer at once");
         assert_eq!(rendered.pod()["terminationGracePeriodSeconds"], 3600 + 20 + 45);
     }
 }

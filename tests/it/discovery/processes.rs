@@ -1,7 +1,12 @@
 //! Reloads, upgrades and crashes of a gateway whose nodes are discovered.
 
 use super::{Place, config};
-use crate::support::nominal::{self, ask, client, control};
+use crate::support::{
+    dns::Dns,
+    eventually,
+    nominal::{self, ask, client, control},
+    process::Process,
+};
 
 const ONE: &str = "@ A 127.0.0.2";
 const REFUSE: &str = "limits: {when_full: refuse}";
@@ -45,6 +50,29 @@ async fn a_reload_keeps_the_nodes_and_new_keys_hold_for_them() {
     place.reload(&text, 4.0).await;
     assert_eq!(place.shown().await, ["n1"]);
     assert_eq!(place.end(&id).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_config_that_is_rejected_looks_nothing_up_and_changes_no_node() {
+    let dns = Dns::start(|name, _| match name {
+        "both.test" => vec![[127, 0, 0, 2].into(), [127, 0, 0, 3].into()],
+        _ => vec![[127, 0, 0, 2].into()],
+    })
+    .await;
+    let gateway = Process::start(&config(dns.address, "dns: both.test, ports: {http: 9}", "", "")).await;
+    gateway.until("node_draining", &[("node", "127.0.0.3")], 0.0).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = format!(
+        "listeners:\n  - {{name: taken, protocol: http, address: '{}', upstream: u}}\n",
+        taken.local_addr().unwrap()
+    );
+    let one = config(dns.address, "dns: one.test, ports: {http: 9}", "", "");
+    gateway.configure(&one.replace("listeners:\n", &second));
+    gateway.until("config_last_reload_success", &[], 0.0).await;
+    let lookups = dns.lookups("both.test");
+    eventually("lookups", || (dns.lookups("both.test") > lookups + 2).then_some(())).await;
+    assert_eq!(dns.lookups("one.test"), 0);
+    assert!(!gateway.log().contains("A node is gone"), "{}", gateway.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- /* The config as JSON, once it is one. */ -}}
 {{- define "fallgate.read" -}}
+{{- with regexFind "[\"']<[a-z][^<>\"']*>[\"']" (include "fallgate.config" .) }}{{ fail (printf "config: %s is left to be filled in" .) }}{{ end }}
 {{- $config := include "fallgate.config" . | fromYaml }}
 {{- if $config.Error }}{{ fail (printf "config: it is no YAML: %s" $config.Error) }}{{ end }}
 {{- if not $config.listeners }}{{ fail "config: it has no listeners; give a whole fallgate.yaml: --set-file config=fallgate.yaml" }}{{ end }}
@@ -44,9 +45,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- /* What clients connect to, as JSON: {"ports": [{"name", "port", "protocol"}, ...]}. */ -}}
 {{- define "fallgate.ports" -}}
 {{- $all := list }}
+{{- $names := list }}
 {{- range (include "fallgate.read" . | fromJson).listeners }}
 {{- $protocol := ternary "UDP" "TCP" (eq .protocol "udp") }}
-{{- $name := .name | replace "_" "-" }}
+{{- $name := regexReplaceAll "[_-]+" .name "-" | trimSuffix "-" }}
+{{- if has $name $names }}{{ fail (printf "config: listeners[%s].name: a Service calls another one %q too" .name $name) }}{{ end }}
+{{- $names = append $names $name }}
 {{- $ports := (include "fallgate.portsOf" (dict "of" (printf "listeners[%s].address" .name) "address" .address) | fromJson).ports }}
 {{- range $ports }}
 {{- $all = append $all (dict "name" (ternary $name (printf "%s-%d" $name (int .)) (eq (len $ports) 1)) "port" (int .) "protocol" $protocol) }}
@@ -84,17 +88,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- add $before $drain .Values.extraGrace }}
 {{- end }}
 
-{{- /* The ports of the nodes, as JSON: {"ports": [{"name", "port", "protocol"}, ...]}. */ -}}
+{{- /* The ports of the nodes, of data as many as a listener of the upstream has, as JSON: {"ports": [{"name", "port", "protocol"}, ...]}. */ -}}
 {{- define "fallgate.nodePorts" -}}
 {{- $all := list }}
 {{- $names := list }}
-{{- range (include "fallgate.read" . | fromJson).upstreams }}
+{{- $config := include "fallgate.read" . | fromJson }}
+{{- range $config.upstreams }}
+{{- $upstream := .name }}
+{{- $count := 1 }}
+{{- range $config.listeners }}
+{{- if and (eq .protocol "udp") (eq (toString .upstream) $upstream) }}
+{{- $count = max $count (len (include "fallgate.portsOf" (dict "of" (printf "listeners[%s].address" .name) "address" .address) | fromJson).ports) }}
+{{- end }}
+{{- end }}
 {{- $of := list }}
 {{- range .nodes }}{{ $of = append $of .ports }}{{ end }}
 {{- with .discovery }}{{ $of = append $of (.ports | default dict) }}{{ end }}
 {{- range $of }}
-{{- range $kind, $port := . }}
+{{- range $kind, $first := . }}
 {{- $protocol := ternary "UDP" "TCP" (eq $kind "udp") }}
+{{- range $port := untilStep (int $first) (int (add $first (ternary $count 1 (eq $kind "udp")))) 1 }}
 {{- $name := printf "%s-%d" $kind (int $port) }}
 {{- $seen := printf "%s-%d" $protocol (int $port) }}
 {{- if not (has $seen $names) }}
@@ -104,7 +117,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
 {{- dict "ports" $all | toJson }}
+{{- end }}
+
+{{- /* Fails where the config has nodes on a port that nobody knows here, or a file of which no secret is mounted. */ -}}
+{{- define "fallgate.complete" -}}
+{{- $values := .Values }}
+{{- range (include "fallgate.read" . | fromJson).upstreams }}
+{{- $told := default (.scheme | default "http") (.discovery | default dict).srv_port }}
+{{- with .discovery }}
+{{- $kind := .type | default "auto" }}
+{{- $is_srv := or (eq $kind "srv") (and (eq $kind "auto") (hasPrefix "_" (toString .dns))) }}
+{{- if and $is_srv (not (hasKey (.ports | default dict) $told)) $values.networkPolicy.enabled (not $values.networkPolicy.egress) }}
+{{- fail (printf "config: discovery of %s: its SRV records alone tell the port of %s, which the NetworkPolicy must let out to: give it in discovery.ports, or a rule in networkPolicy.egress" .dns $told) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range regexFindAll "/etc/fallgate/[a-z0-9-]+/" (regexReplaceAll "(?m)(^|\\s)#.*$" (include "fallgate.config" .) "") -1 }}
+{{- $folder := . | trimPrefix "/etc/fallgate/" | trimSuffix "/" }}
+{{- if not (or (eq $folder "config") (and (eq $folder "tls") $values.tls.secretName) (hasKey $values.secrets $folder)) }}
+{{- fail (printf "config: nothing is mounted at %s: give %s" . (ternary "tls.secretName" (printf "secrets.%s" $folder) (eq $folder "tls"))) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* The ports of the Redis that replicas share, as JSON: {"ports": [...]}. */ -}}
