@@ -1,8 +1,6 @@
 //! The gateway between two firewalls: the rules under `deploy/dmz`, in network namespaces.
 
 mod doors;
-#[path = "../it/support/netns.rs"]
-mod netns;
 mod proxy;
 mod real;
 mod site;

@@ -1,6 +1,6 @@
 //! Sessions that several replicas carry: each has all of them in its table, and those of the others are its guests.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{Sessions, remember};
 use crate::{
@@ -132,7 +132,7 @@ impl Sessions {
         if table.ended.contains(&id) {
             return false;
         }
-        if !table.live.contains_key(&id) {
+        if let Entry::Vacant(place) = table.live.entry(id) {
             let guest = Session::guest(&shared.state, upstream, metrics, self.label(id), &self.shown, &self.replicas);
             match permit {
                 Some(permit) => guest.let_in(permit, lease),
@@ -140,7 +140,7 @@ impl Sessions {
             }
             guest.share(shared.home);
             guest.open_as_guest(&shared.state);
-            table.live.insert(id, Arc::new(guest));
+            place.insert(Arc::new(guest));
         }
         true
     }

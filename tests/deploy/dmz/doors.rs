@@ -6,10 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    netns::Host,
-    site::{OTHER, Site, at},
-};
+use super::site::{OTHER, Site, at};
+use crate::support::netns::Host;
 
 /// How long something may take that is to work.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -107,8 +107,8 @@ async fn a_start_counts_for_the_rates_before_the_one_that_refuses_and_takes_no_p
     let refused = redis.reserve(&starting(2, &[("all", 9)], &rates)).await;
     let Reserved::TooFast(1, wait) = refused else { panic!("{refused:?}") };
     assert!(wait > hour - Duration::from_secs(60) && wait <= hour, "{wait:?}");
-    assert_eq!(redis.reserve(&starting(2, &[("all", 1)], &[all.clone()])).await, Reserved::Full(0));
-    let refused = redis.reserve(&starting(2, &[("all", 9)], &[all.clone()])).await;
+    assert_eq!(redis.reserve(&starting(2, &[("all", 1)], std::slice::from_ref(&all))).await, Reserved::Full(0));
+    let refused = redis.reserve(&starting(2, &[("all", 9)], std::slice::from_ref(&all))).await;
     assert!(matches!(refused, Reserved::TooFast(0, _)), "{refused:?}: it has counted twice before");
     // Events that have happened count as far as they are allowed.
     let events = |rate: &Paced, count| Events { rate: rate.clone(), count };
