@@ -60,7 +60,7 @@ fn older(machine: &Machine) {
 }
 
 #[tokio::test]
-async fn a_transfer_goes_on_while_the_package_is_renewed_and_then_removed() {
+async fn a_transfer_goes_on_while_the_package_is_renewed_and_then_purged() {
     let Some(machine) = Machine::with_package().await else { return };
     nominal(&machine.host);
     older(&machine);
@@ -84,6 +84,7 @@ async fn a_transfer_goes_on_while_the_package_is_renewed_and_then_removed() {
     assert_eq!(machine.of_service("TimeoutStopUSec"), "infinity");
     eventually("the drain", || machine.journal().contains("Draining. sessions=0").then_some(())).await;
     assert_eq!(machine.of_service("ActiveState"), "deactivating");
+    machine.ok(&["dpkg", "--purge", "fallgate"]);
     let is_there = |pid: &str| machine.path(&format!("/proc/{pid}")).exists();
     drop(second);
     assert!(is_there(&before) && is_there(&after), "{}", machine.journal());
@@ -93,6 +94,8 @@ async fn a_transfer_goes_on_while_the_package_is_renewed_and_then_removed() {
     let unit = machine.path("/run/systemd/system/fallgate.service");
     eventually("the end of the unit", || (!unit.exists()).then_some(())).await;
     assert_eq!(machine.of_service("Result"), "success");
+    let left = machine.ok(&["find", "/etc", "/usr", "/var/lib", "/var/log", "/run", "-xdev", "-iname", "*fallgate*"]);
+    assert_eq!(left, "");
 }
 
 #[test]
