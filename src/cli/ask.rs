@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
     str::FromStr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A connect, or the answer to a question, may take so long.
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a command brings about may take so long.
 const WORK: Duration = Duration::from_secs(90);
 /// No answer is longer than this, in bytes.
-const LONGEST: u64 = 64 * 1024 * 1024;
+const LONGEST: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,26 +91,23 @@ impl Url {
             Some(token) => format!("Authorization: Bearer {token}\r\n"),
             None => String::new(),
         };
-        let mut stream = self.connect(patience).map_err(AskError::Unreachable)?;
+        let mut stream = self.connect().map_err(AskError::Unreachable)?;
         // To HTTP/1.0 nobody answers in chunks, and the end of the answer is that of the connection.
         let head = format!(
             "{method} {}{path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\nContent-Length: 0\r\n{authorization}\r\n",
             self.prefix, self.authority
         );
         stream.write_all(head.as_bytes()).map_err(AskError::Broken)?;
-        let mut answer = Vec::new();
-        stream.take(LONGEST).read_to_end(&mut answer).map_err(AskError::Broken)?;
-        read(&String::from_utf8_lossy(&answer))
+        read(&String::from_utf8_lossy(&until_end(stream, patience).map_err(AskError::Broken)?))
     }
 
-    fn connect(&self, patience: Duration) -> io::Result<TcpStream> {
+    fn connect(&self) -> io::Result<TcpStream> {
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let place = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
         let mut last = io::ErrorKind::AddrNotAvailable.into();
         for address in place.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(patience))?;
                     stream.set_write_timeout(Some(PATIENCE))?;
                     return Ok(stream);
                 }
@@ -118,6 +115,26 @@ impl Url {
             }
         }
         Err(last)
+    }
+}
+
+/// All that comes until the other side closes, which takes no longer than that, however slowly it comes.
+fn until_end(mut stream: TcpStream, patience: Duration) -> io::Result<Vec<u8>> {
+    let (deadline, mut answer, mut room) = (Instant::now() + patience, Vec::new(), [0; 16 * 1024]);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let n = match stream.read(&mut room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            n => n?,
+        };
+        answer.extend(room.iter().take(n));
+        if n == 0 || answer.len() > LONGEST {
+            return Ok(answer);
+        }
     }
 }
 
@@ -191,6 +208,18 @@ mod tests {
             let error = of(answer).unwrap_err();
             assert!(error.contains(part), "{answer:?}: {error}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_not_waited_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        // A byte after the other, as long as somebody reads them.
+        let drip = std::thread::spawn(move || while peer.write_all(b"x").is_ok() {});
+        let error = until_end(stream, Duration::from_millis(100)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        drip.join().unwrap();
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The image, and what `compose.yaml` puts around it.
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -93,6 +96,9 @@ async fn the_image_serves_real_transfers_from_a_root_that_nobody_can_write_to_an
     // The names of compose.yaml are known to its network alone.
     let config = config.replace("host: alpha, ports: { http: 8080 }", "host: 127.0.0.1, ports: { http: 18080 }");
     let config = config.replace("      - { name: beta, host: beta, ports: { http: 8080 } }\n", "");
+    let config = config.replace("redis://redis:", "redis://127.0.0.1:");
+    let (redis, data) = (is_here("redis-server", &["--version"]), tempfile::tempdir().unwrap());
+    let _redis = redis.then(|| Ended(of_compose(&host, "redis").current_dir(data.path()).spawn().unwrap()));
     let Some(mut container) = Container::run(&host, &config).await else { return };
     eventually("a healthy container", || container.is_healthy().then_some(())).await;
     let status = container.status();
@@ -104,6 +110,13 @@ async fn the_image_serves_real_transfers_from_a_root_that_nobody_can_write_to_an
     }
     assert!(status["NSpid"].ends_with("\t1"), "{}", status["NSpid"]);
 
+    if redis {
+        eventually("the Redis in use", || {
+            let shown = metrics(&host);
+            shown.contains("fallgate_shared_state_up 1\n").then_some(())
+        })
+        .await;
+    }
     let file = files.path().join("sent");
     std::fs::write(&file, vec![7; 3_000_000]).unwrap();
     upload(&host, 8080, None, &file);
@@ -122,12 +135,18 @@ fn every_service_of_compose_may_do_little_and_all_that_it_mounts_is_there() {
         assert!(image == "fallgate" || image.rsplit_once(':').is_some_and(|(_, tag)| tag != "latest"), "{image}");
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let (source, rest) = volume.as_str().unwrap().split_once(':').unwrap();
+            if yaml("deploy/container/compose.yaml")["volumes"].as_object().unwrap().contains_key(source) {
+                continue;
+            }
             assert!(here(FOLDER).join(source).is_file() && rest.ends_with(":ro"), "{name}: {source}");
         }
         let is_checked = service["healthcheck"]["test"].is_array() || image == "fallgate";
         assert!(is_checked && !service["tmpfs"].as_array().unwrap().is_empty(), "{name}");
-        for other in service["depends_on"].as_object().into_iter().flatten() {
-            assert!(services().iter().any(|(name, _)| name == other.0));
+        for (other, how) in service["depends_on"].as_object().into_iter().flatten() {
+            let all = services();
+            let other = &all.iter().find(|(name, _)| name == other).unwrap().1;
+            // Of a health that nobody looks at nobody would ever hear.
+            assert!(how["condition"] != "service_healthy" || other["healthcheck"]["disable"] != true, "{name}");
         }
     }
 }
@@ -168,6 +187,39 @@ async fn the_commands_of_compose_run_with_the_files_that_it_mounts() {
         let _child = Ended(command.spawn().unwrap());
         eventually(&name, || std::fs::read_to_string(&out).unwrap().starts_with("Listening.").then_some(())).await;
     }
+}
+
+/// The command of a service, on a host.
+fn of_compose(host: &Arc<Host>, name: &str) -> Command {
+    let (_, service) = services().into_iter().find(|(it, _)| it == name).unwrap();
+    let words = words(&service["command"]);
+    let mut command = host.command(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// What the admin door of a host tells Prometheus.
+fn metrics(host: &Arc<Host>) -> String {
+    let mut stream = host.open(|| TcpStream::connect("127.0.0.1:9180").unwrap());
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+/// The only one who reaches the Redis, which asks for no password, is the gateway.
+#[test]
+fn the_redis_of_compose_is_on_a_network_of_its_own_with_the_gateway() {
+    let compose = yaml("deploy/container/compose.yaml");
+    assert_eq!(compose["networks"]["state"]["internal"], true);
+    for (name, service) in services() {
+        let networks = service["networks"].as_array().map(|_| words(&service["networks"])).unwrap_or_default();
+        assert_eq!(networks.contains(&"state"), ["fallgate", "redis"].contains(&&*name), "{name}");
+    }
+    let of = |name: &str| services().into_iter().find(|(it, _)| it == name).unwrap().1;
+    assert_eq!(words(&of("redis")["networks"]), ["state"]);
+    assert!(of("redis")["ports"].is_null());
+    assert_eq!(yaml("deploy/container/fallgate.yaml")["state"]["redis"], "redis://redis:6379");
 }
 
 /// The file of this repository that a service finds under a name.

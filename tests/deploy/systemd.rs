@@ -112,7 +112,7 @@ admin: { address: '127.0.0.1:9180', token_file: '${CREDENTIALS_DIRECTORY}/secret
 ";
 
 /// A node of the nominal path: it greets as SSH does, and every datagram comes back.
-fn nominal(host: &Arc<Host>) {
+pub(crate) fn nominal(host: &Arc<Host>) {
     let at = SocketAddr::from(([127, 0, 0, 1], 18022));
     let (tcp, udp) = host.open(|| (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
     std::thread::spawn(move || {
@@ -129,13 +129,13 @@ fn nominal(host: &Arc<Host>) {
     });
 }
 
-fn connect(machine: &Machine, port: u16) -> TcpStream {
+pub(crate) fn connect(machine: &Machine, port: u16) -> TcpStream {
     let stream = machine.host.open(|| TcpStream::connect(("127.0.0.1", port)).unwrap());
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
 }
 
-fn says(stream: &mut TcpStream) -> String {
+pub(crate) fn says(stream: &mut TcpStream) -> String {
     let mut room = [0; 500];
     let n = stream.read(&mut room).unwrap();
     String::from_utf8_lossy(&room[..n]).into_owned()

@@ -13,13 +13,14 @@ use serde_json::Value;
 use crate::support::{Plan, ascp, certificate, eventually, process::Process, programs, secrets};
 
 /// The configs, and what more is said on the command line.
-const CONFIGS: [(&str, &[&str]); 6] = [
+const CONFIGS: [(&str, &[&str]); 7] = [
     ("config/fallgate.yaml", &[]),
     ("config/minimal.yaml", &["--host", "transfer.example.com", "--address", "192.0.2.10"]),
     ("config/forward.yaml", &["--host", "proxy.example.com"]),
     ("deploy/dmz/fallgate.yaml", &["--host", "transfer.example.com"]),
     ("tests/it/explained/wide.yaml", &[]),
     ("tests/it/explained/relay.yaml", &[]),
+    ("tests/it/explained/tangled.yaml", &[]),
 ];
 const PARTS: [&str; 3] = ["outer", "inner", "host"];
 
@@ -93,11 +94,25 @@ fn the_rules_of_each_config_load() {
         for part in PARTS {
             let rules = explained(config, &[more, &["--part", part]].concat());
             let mut nft = host.command("nft");
-            let mut child = nft.args(["-c", "-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
             let said = child.wait_with_output().unwrap();
             assert!(said.status.success(), "{config}, {part}: {}", String::from_utf8_lossy(&said.stderr));
         }
+    }
+}
+
+#[test]
+fn what_is_on_this_host_needs_no_opening_and_a_redis_that_has_a_name_needs_name_servers() {
+    let ports = explained("tests/it/explained/tangled.yaml", &["--part", "ports"]);
+    assert!(!ports.contains("127.0.0") && !ports.contains("localhost"), "{ports}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fallgate.yaml");
+    let minimal = std::fs::read_to_string(root().join("config/minimal.yaml")).unwrap();
+    for (redis, is_there) in [("redis.example", true), ("10.0.0.9", false), ("localhost", false)] {
+        std::fs::write(&path, format!("{minimal}state: {{ redis: 'redis://{redis}:6379' }}\n")).unwrap();
+        let said = output(&path, &["--part", "ports"]);
+        assert_eq!(String::from_utf8_lossy(&said.stdout).contains("| udp | 53 |"), is_there, "{said:?}");
     }
 }
 

@@ -5,6 +5,8 @@
 //! `http_fallback_port` counts without a cipher and `https_fallback_port` with one. What the flags do is told in
 //! `docs/protocol.md`; `ascp -h` of 3.9.0 lists them.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -15,10 +17,12 @@ use crate::config::{ClientAuth, Config, ListenerConfig, Protocol, UpstreamConfig
 const CERTIFICATE: [&str; 4] = ["-I", "CLIENT.crt", "-Y", "CLIENT.key"];
 
 /// The keys that bring a transfer to an upstream.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Spec {
     pub(super) upstream: String,
     pub(super) keys: Map<String, Value>,
+    /// What the gateway is called at each of its listeners: a client has one name for all of them.
+    pub(super) hosts: BTreeSet<String>,
 }
 
 /// One way of calling the client.
@@ -51,7 +55,7 @@ pub(super) struct Names {
 impl Names {
     /// For a client of this listener.
     fn at(&self, listener: &ListenerConfig) -> String {
-        let ip = listener.address.first().ip();
+        let ip = listener.address.first().ip().to_canonical();
         let own = || if ip.is_unspecified() { self.other.clone() } else { ip.to_string() };
         self.said.clone().unwrap_or_else(own)
     }
@@ -111,9 +115,11 @@ pub(super) fn specs(config: &Config, names: &Names) -> Vec<Spec> {
             let cipher = if doors.https.is_some() { "aes-128" } else { "none" };
             keys.insert("cipher".to_owned(), json!(cipher));
         }
-        let first = [doors.control, doors.https, doors.http, doors.data].into_iter().flatten().next()?;
+        let all = [doors.control, doors.https, doors.http, doors.data];
+        let first = all.into_iter().flatten().next()?;
         keys.insert("remote_host".to_owned(), json!(names.at(first)));
-        Some(Spec { upstream: upstream.name.clone(), keys })
+        let hosts = all.into_iter().flatten().map(|door| names.at(door)).collect();
+        Some(Spec { upstream: upstream.name.clone(), keys, hosts })
     };
     config.upstreams.iter().filter_map(spec).collect()
 }
@@ -166,7 +172,7 @@ fn fallback(listener: &ListenerConfig, names: &Names) -> Call {
             notes.push("the certificate must be one of the listener's client_ca_file".to_owned());
         }
     }
-    let ip = listener.address.first().ip();
+    let ip = listener.address.first().ip().to_canonical();
     if ip.is_ipv6() && !ip.is_unspecified() {
         notes.push("ascp 3.9 reaches no IPv6 address by its fallback, but through a forward proxy".to_owned());
     }

@@ -108,19 +108,20 @@ fn pretty(value: &Value) -> serde_json::Result<String> {
 impl Explanation {
     fn new(config: &Config, host: Option<&str>, addresses: &[IpAddr]) -> Explanation {
         let listeners = config.listeners.iter().map(|listener| listener.address.first().ip());
-        let own = listeners.chain(config.admin.address.map(|admin| admin.ip()));
+        let own = listeners.chain(config.admin.address.map(|admin| admin.ip())).map(|ip| ip.to_canonical());
         let mut gateway: Vec<_> = own.filter(|ip| !ip.is_unspecified() && !openings::is_local(*ip)).collect();
-        gateway.extend(addresses);
+        gateway.extend(addresses.iter().map(IpAddr::to_canonical));
         gateway.sort_unstable();
         gateway.dedup();
         let other = gateway.first().map_or_else(|| GATEWAY.to_owned(), ToString::to_string);
         let names = clients::Names { said: host.map(str::to_owned), other };
+        let specs = clients::specs(config, &names);
         Explanation {
-            specs: clients::specs(config, &names),
             calls: clients::calls(config, &names),
             nodes: nodes::settings(config),
             openings: openings(config),
-            session: session::lines(config, names.host()),
+            session: session::lines(config, names.host(), &specs),
+            specs,
             host: names.host().to_owned(),
             gateway,
         }

@@ -43,12 +43,13 @@ pub(super) fn settings(config: &Config) -> Vec<Settings> {
     let mut all = Vec::new();
     for upstream in &config.upstreams {
         // The ports of each node, and then the nodes of the same ports.
-        let mut ports: BTreeMap<String, Vec<End>> = BTreeMap::new();
+        let mut ports: BTreeMap<usize, Vec<End>> = BTreeMap::new();
         for end in reach(config, upstream) {
-            ports.entry(end.host.clone()).or_default().push(end);
+            ports.entry(end.node).or_default().push(end);
         }
         let mut alike: Vec<(Vec<String>, Vec<End>)> = Vec::new();
-        for (host, ends) in ports {
+        for ends in ports.into_values() {
+            let Some(host) = ends.first().map(|end| end.host.clone()) else { continue };
             let same = |other: &[End]| {
                 other.len() == ends.len() && other.iter().zip(&ends).all(|(a, b)| (a.kind, a.port) == (b.kind, b.port))
             };

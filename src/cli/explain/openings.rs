@@ -73,7 +73,7 @@ impl Peer {
     /// Adds an address, or a name whose address is not known here.
     fn host(&mut self, host: &str) {
         match host.parse::<IpAddr>() {
-            Ok(ip) => drop(self.networks.insert(ip.into())),
+            Ok(ip) => drop(self.networks.insert(ip.to_canonical().into())),
             Err(_) => drop(self.unknown.insert(host.to_owned())),
         }
     }
@@ -84,12 +84,14 @@ impl Peer {
 
     /// The label, and who it is.
     pub(super) fn text(&self) -> String {
-        let whole = |net: &IpNet| {
-            if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
-        };
-        let who: Vec<_> = self.networks.iter().map(whole).chain(self.unknown.iter().cloned()).collect();
+        let who: Vec<_> = self.networks.iter().map(text_of).chain(self.unknown.iter().cloned()).collect();
         if who.is_empty() { self.label.clone() } else { format!("{} ({})", self.label, who.join(", ")) }
     }
+}
+
+/// A network, or one address without the length of its prefix.
+pub(super) fn text_of(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 /// One thing that must get through.
@@ -115,8 +117,17 @@ pub(super) fn is_local(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
+/// Whether a host is this one, by an address or by the name that every host has for itself.
+fn is_own(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(is_local)
+}
+
+fn is_name(host: &str) -> bool {
+    host.parse::<IpAddr>().is_err() && !is_own(host)
+}
+
 fn families(ip: IpAddr) -> [bool; 2] {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(_) => [true, false],
         IpAddr::V6(_) => [ip.is_unspecified(), true],
     }
@@ -179,11 +190,11 @@ pub(super) fn ports(first: u16, count: u16) -> String {
 }
 
 /// The nodes of each upstream, an opening for those that have the same port for the same thing; any port where only SRV
-/// records tell it.
+/// records tell it. Those on this host need none.
 fn nodes(config: &Config) -> Vec<Opening> {
     let mut all: Vec<Opening> = Vec::new();
     for upstream in &config.upstreams {
-        let ends = reach(config, upstream).into_iter();
+        let ends = reach(config, upstream).into_iter().filter(|end| !is_own(&end.host));
         let ends = ends.map(|end| (end.host, end.kind, vec![ports(end.port, end.count)]));
         let told = told(config, upstream).zip(upstream.discovery.as_ref());
         for (host, kind, ports) in ends.chain(told.map(|((kind, _), found)| (found.dns.clone(), kind, Vec::new()))) {
@@ -260,22 +271,24 @@ fn targets(policy: &PolicyConfig) -> Vec<Opening> {
             all.push(to(Wall::Outer, peer, rule.ports.iter().map(ToString::to_string).collect()));
         }
     }
-    if !policy.allow_private_addresses.is_empty() {
+    let inside: BTreeSet<_> =
+        policy.allow_private_addresses.iter().filter(|network| !is_local(network.addr())).copied().collect();
+    if !inside.is_empty() {
         let any = policy.mode == PolicyMode::Report || policy.allow.iter().any(|rule| rule.ports.is_empty());
         let ports: BTreeSet<_> = policy.allow.iter().flat_map(|rule| &rule.ports).map(ToString::to_string).collect();
-        let mut peer = Peer::new("private targets");
-        peer.networks.extend(&policy.allow_private_addresses);
+        let peer = Peer { networks: inside, ..Peer::new("private targets") };
         all.push(to(Wall::Inner, peer, if any { Vec::new() } else { ports.into_iter().collect() }));
     }
     all
 }
 
-/// Name servers, where a name is to be found: of a node, of a parent, or, by the resolver, of what a forward proxy is asked
-/// for and of nodes that are discovered.
+/// Name servers, where a name is to be found: of a node, of a parent, of a Redis, of a collector, or, by the resolver, of
+/// what a forward proxy is asked for and of nodes that are discovered.
 fn names(config: &Config, is_resolving: bool) -> Vec<Opening> {
-    let is_name = |host: &str| host.parse::<IpAddr>().is_err();
     let mut led = config.upstreams.iter().filter(|upstream| leading(config, upstream).next().is_some());
-    let named = led.any(|upstream| upstream.nodes.iter().any(|node| is_name(&node.host)));
+    let named = led.any(|upstream| upstream.nodes.iter().any(|node| is_name(&node.host)))
+        || config.state.redis().is_some_and(|redis| redis.redis.iter().any(|url| is_name(url.host())))
+        || collects(config).is_some_and(|(host, _)| is_name(&host));
     let mut peer = Peer::new("name servers");
     let mut ports = BTreeSet::new();
     if is_resolving {
@@ -308,7 +321,7 @@ fn names(config: &Config, is_resolving: bool) -> Vec<Opening> {
 fn shared(config: &Config) -> Option<Opening> {
     let redis = config.state.redis()?;
     let mut peer = Peer::new("the Redis");
-    let elsewhere = redis.redis.iter().filter(|url| !url.host().parse().is_ok_and(is_local));
+    let elsewhere = redis.redis.iter().filter(|url| !is_own(url.host()));
     elsewhere.clone().for_each(|url| peer.host(url.host()));
     let ports: BTreeSet<_> = elsewhere.map(|url| url.port().to_string()).collect();
     if redis.sentinel_master.is_some() || redis.redis.len() > 1 {
@@ -327,21 +340,24 @@ fn shared(config: &Config) -> Option<Opening> {
     })
 }
 
-/// The collector of spans.
-fn collector(config: &Config) -> Option<Opening> {
+/// Host and port of the collector of spans, where it is elsewhere.
+fn collects(config: &Config) -> Option<(String, u16)> {
     let uri: http::Uri = config.log.otlp_endpoint.as_ref()?.parse().ok()?;
     let host = uri.host()?.trim_matches(['[', ']']);
-    if host == "localhost" || host.parse::<IpAddr>().is_ok_and(is_local) {
-        return None;
-    }
+    (!is_own(host)).then(|| (host.to_owned(), uri.port_u16().unwrap_or(80)))
+}
+
+/// The collector of spans.
+fn collector(config: &Config) -> Option<Opening> {
+    let (host, port) = collects(config)?;
     let mut peer = Peer::new("the collector of spans");
-    peer.host(host);
+    peer.host(&host);
     Some(Opening {
         wall: Wall::Inner,
         way: Way::Out,
         peer,
         transport: Transport::Tcp,
-        ports: vec![uri.port_u16().unwrap_or(80).to_string()],
+        ports: vec![port.to_string()],
         name: "spans".to_owned(),
         why: "spans by OTLP",
         data: None,

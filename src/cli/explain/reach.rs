@@ -23,6 +23,8 @@ impl Kind {
 /// One kind of port of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct End {
+    /// Which node of its upstream it is; nodes that are discovered come after all others.
+    pub(super) node: usize,
     /// An IP address or a DNS name.
     pub(super) host: String,
     pub(super) kind: Kind,
@@ -62,12 +64,13 @@ pub(super) fn reach(config: &Config, upstream: &UpstreamConfig) -> Vec<End> {
         (Kind::Data, NodePort::Udp, longest),
     ] {
         let Some(count) = count else { continue };
-        for node in &upstream.nodes {
-            all.extend(node.port(port).map(|port| End { host: node.host.clone(), kind, port, count }));
+        for (i, node) in upstream.nodes.iter().enumerate() {
+            all.extend(node.port(port).map(|port| End { node: i, host: node.host.clone(), kind, port, count }));
         }
         if let Some(discovery) = &upstream.discovery {
             let found = discovery.ports.port(port);
-            all.extend(found.map(|port| End { host: discovery.dns.clone(), kind, port, count }));
+            let node = upstream.nodes.len();
+            all.extend(found.map(|port| End { node, host: discovery.dns.clone(), kind, port, count }));
         }
     }
     all

@@ -10,16 +10,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     time::Duration,
 };
 
-use super::openings::{Opening, Peer, Transport, Wall, Way};
+use ipnet::IpNet;
+
+use super::openings::{Opening, Peer, Transport, Wall, Way, text_of};
 
 /// The two families: the words of nftables for their addresses, and what ends the names of their sets.
 const FAMILIES: [(&str, &str, &str); 2] = [("ip", "ipv4_addr", "v4"), ("ip6", "ipv6_addr", "v6")];
 /// How much longer than a flow the firewalls remember it.
 const MARGIN: Duration = Duration::from_secs(30);
+/// How much of a set's name ports may be, in bytes; the kernel takes names of 255.
+const MOST_OF_PORTS: usize = 100;
 const TRACKED: &str = "ct state established,related accept comment \"answers\"";
 const TOO_LONG: &str = "icmpv6 type packet-too-big limit rate 100/second burst 100 packets accept comment \"path MTU\"";
 const NEIGHBOURS: &str = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept comment \"neighbours\"";
@@ -126,11 +131,11 @@ impl Site<'_> {
 
     /// The sets of addresses, and how long data of nodes is remembered.
     fn sets(&self, text: &mut String, openings: &[&Opening], with_gateway: bool) {
-        let mut sets: BTreeMap<String, (usize, BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+        let mut sets: BTreeMap<String, (usize, BTreeSet<IpNet>, BTreeSet<String>)> = BTreeMap::new();
         if with_gateway {
             for (family, (_, _, suffix)) in FAMILIES.iter().enumerate() {
                 let of_family = |ip: &&IpAddr| usize::from(ip.is_ipv6()) == family;
-                let known: BTreeSet<_> = self.gateway.iter().filter(of_family).map(ToString::to_string).collect();
+                let known: BTreeSet<_> = self.gateway.iter().filter(of_family).map(|ip| IpNet::from(*ip)).collect();
                 let missing = known.is_empty().then(|| "the gateway's addresses".to_owned());
                 sets.insert(format!("gateway-{suffix}"), (family, known, missing.into_iter().collect()));
             }
@@ -147,7 +152,7 @@ impl Site<'_> {
                 let _ = writeln!(text, "        # here: {who}");
             }
             if !known.is_empty() {
-                let _ = writeln!(text, "        elements = {{ {} }}", Vec::from_iter(known).join(", "));
+                let _ = writeln!(text, "        elements = {{ {} }}", elements(&known).join(", "));
             }
             text.push_str("    }\n\n");
         }
@@ -215,17 +220,33 @@ fn each<'a>(openings: &'a [&'a Opening]) -> impl Iterator<Item = (&'a Opening, u
     openings.iter().flat_map(|opening| [(*opening, 0), (*opening, 1)]).filter(is_there)
 }
 
-fn networks(peer: &Peer, family: usize) -> Vec<String> {
-    let of_family = peer.networks.iter().filter(|net| usize::from(net.addr().is_ipv6()) == family);
-    of_family
-        .map(|net| if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() })
-        .collect()
+fn networks(peer: &Peer, family: usize) -> Vec<IpNet> {
+    peer.networks.iter().filter(|net| usize::from(net.addr().is_ipv6()) == family).copied().collect()
+}
+
+/// What a set is of. nftables takes no two elements that have an address in common, so one within another is left out.
+fn elements(known: &BTreeSet<IpNet>) -> Vec<String> {
+    let is_within = |net: &IpNet| known.iter().any(|other| other.contains(net) && other.trunc() != net.trunc());
+    let of_all: BTreeSet<_> = known.iter().filter(|net| !is_within(net)).map(IpNet::trunc).collect();
+    let mut texts: Vec<_> = of_all.iter().map(text_of).collect();
+    // As words, so that a config says it in one order.
+    texts.sort_unstable();
+    texts
 }
 
 /// The name of the set of an opening's other side; it tells the opening from every other.
 fn set(opening: &Opening, family: usize) -> String {
     let side = if opening.way == Way::In { "from" } else { "to" };
-    let ports = if opening.ports.is_empty() { "any".to_owned() } else { opening.ports.join(".") };
+    let ports = match opening.ports.join(".") {
+        none if none.is_empty() => "any".to_owned(),
+        few if few.len() <= MOST_OF_PORTS => few,
+        // A name has an end; this one is still that of these ports alone.
+        many => {
+            let mut hasher = DefaultHasher::new();
+            many.hash(&mut hasher);
+            format!("many-{:016x}", hasher.finish())
+        }
+    };
     let name = opening.name.replace(' ', "-");
     format!("{side}-{name}-{}-{ports}-{}", opening.transport.as_str(), FAMILIES[family].2)
 }

@@ -1,14 +1,16 @@
 //! What an application has to do that makes transfer specs for this gateway, one line each. How the client falls back is
 //! told in `docs/protocol.md`.
 
-use super::reach::leading;
+use std::collections::BTreeSet;
+
+use super::{clients::Spec, reach::leading};
 use crate::config::{
     AdmissionConfig, AffinityKey, BindClient, Config, Protocol, TokenKind, TokenLevel, UpstreamConfig, WhenFull,
     units::format_duration,
 };
 
 /// The lines that hold for this configuration.
-pub(super) fn lines(config: &Config, host: &str) -> Vec<String> {
+pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> {
     let mut lines = Vec::new();
     let of = |protocol| config.listeners.iter().filter(move |listener| listener.protocol == protocol);
     let fallbacks: Vec<_> = config.listeners.iter().filter(|listener| listener.protocol.is_fallback()).collect();
@@ -18,9 +20,19 @@ pub(super) fn lines(config: &Config, host: &str) -> Vec<String> {
         lines.push(REPEAT.to_owned());
         return lines;
     }
+    let hosts: BTreeSet<_> = specs.iter().flat_map(|spec| &spec.hosts).collect();
+    let host = match Vec::from_iter(hosts)[..] {
+        [] => host,
+        [one] => one,
+        _ => "as the spec of the upstream says it",
+    };
     lines.push(format!(
         "remote_host is {host}, the gateway, for control, data and fallback alike; never that of a node"
     ));
+    for spec in specs.iter().filter(|spec| spec.hosts.len() > 1) {
+        let (name, hosts) = (&spec.upstream, Vec::from_iter(spec.hosts.iter().map(String::as_str)).join(", "));
+        lines.push(format!("to {name} a client comes at several addresses ({hosts}) and has one remote_host: a name that leads to all of them, or listeners on one"));
+    }
     for listener in &fallbacks {
         lines.extend(tokens(listener.name.as_str(), &listener.admission));
     }

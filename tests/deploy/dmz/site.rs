@@ -13,8 +13,7 @@ use std::{
 use fallgate::node::{Node, NodeOptions};
 use tokio::{io::AsyncWriteExt, task::JoinSet};
 
-use crate::support::netns::Host;
-use crate::support::{eventually, here, text};
+use crate::support::{eventually, here, netns::Host, text};
 
 /// The three files, and where each is loaded.
 pub(super) const FILES: [&str; 3] = ["outer", "inner", "host"];
