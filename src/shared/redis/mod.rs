@@ -37,11 +37,11 @@ use tokio::{
 use self::{connect::Connection, keys::Keys};
 pub use self::{
     connect::RedisError,
-    record::{News, Part, ReplicaId, SharedSession},
+    record::{Lives, News, Part, ReplicaId, SharedSession},
     scripts::{Ran, Script},
 };
 use super::{ControlNews, Key, PinState};
-use crate::config::RedisConfig;
+use crate::{config::RedisConfig, telemetry::Outcome};
 
 /// News that may wait to be written; above it the connection counts as lost, and all is written anew.
 const QUEUE: usize = 65_536;
@@ -99,6 +99,9 @@ pub trait Mirror: Send + Sync {
 
     /// A session of which this replica told that it lives has ended already.
     fn gone(&self, key: Key);
+
+    /// A session that lives here was over for the others, and is no more.
+    fn back(&self, key: Key);
 
     /// The Redis cannot be used any more.
     fn lost(&self);
@@ -267,13 +270,11 @@ impl Redis {
     }
 
     /// Tells that a session is over, if nobody did before; all others hear of it with [`News::Ended`].
-    pub async fn end(&self, key: Key) -> Ending {
+    pub async fn end(&self, key: Key, outcome: Outcome) -> Ending {
         let keys = &self.inner.keys;
         let names = [keys.session(key), keys.gone(key), keys.sessions()];
-        match self
-            .run(&scripts::END, &names, &[keys::hex(&key.0).into_bytes(), keys::GONE_FOR.as_bytes().to_vec()])
-            .await
-        {
+        let arguments = [keys::hex(&key.0), keys::GONE_FOR.to_owned(), outcome.as_str().to_owned()];
+        match self.run(&scripts::END, &names, &arguments.map(String::into_bytes)).await {
             Some(ran) => sync::ending(ran),
             None => Ending::Unknown,
         }
