@@ -153,7 +153,7 @@ fn until_full<T>(push: mpsc::Sender<T>) -> impl Fn(T) -> Result<(), SendError> {
 pub(super) async fn look(config: &RedisConfig) -> Result<(), RedisError> {
     let keys = Keys::new(&config.key_prefix);
     let (mut connection, _pushed) = connect(config, &keys.channel()).await?;
-    let names = [keys.of("look")];
+    let names = [keys.look()];
     let looking = scripts::LOOK.run(&mut connection, &names, &[]);
     match timeout(CONNECTING, looking).await {
         Ok(ran) => Ok(ran.map(|_| ())?),

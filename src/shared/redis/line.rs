@@ -139,7 +139,10 @@ async fn write(
         }
         let (news, done): (Vec<_>, Vec<_>) = some.drain(..).map(|write| (write.news, write.done)).unzip();
         match sync::write(&mut connection, &it.keys, it.me, &it.terms.load(), news).await {
-            Ok(written) => settle(mirror, written),
+            Ok(written) => {
+                it.written.fetch_add(1, Ordering::Release);
+                settle(mirror, written);
+            }
             Err(error) => return error.into(),
         }
         for done in done.into_iter().flatten() {

@@ -65,9 +65,10 @@ pub(super) async fn read(
     Ok(found)
 }
 
-/// What there is of one id.
+/// What there is of one id. Fails where nothing can be written either: then others cannot have told of it.
 pub(super) async fn find(connection: &mut Connection, keys: &Keys, key: Key) -> Result<Lookup, RedisError> {
     let mut all = ::redis::pipe();
+    all.cmd("SET").arg(keys.look()).arg(1).arg("PX").arg(1000).ignore();
     all.cmd("HGETALL").arg(keys.session(key)).cmd("GET").arg(keys.refused(key));
     let (fields, refused): (Fields, Option<Vec<u8>>) = all.query_async(connection).await?;
     let refused = refused.unwrap_or_default();
