@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{net::TcpListener, runtime::Handle, task::AbortHandle};
+use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -149,7 +149,7 @@ impl Gateway {
         run.watch_sessions();
         run.keep_pins(generation.upstreams.values());
         let admin = open_admin(&run, greeted.as_mut().map_or(&mut inherited, |before| &mut before.offered))?;
-        wait(|| Handle::current().block_on(run.share()))?;
+        run.share().await?;
         // Before anybody is served: limits of listeners, and so that nobody is led to the admin door.
         parts.apply(&generation.config, &generation.upstreams);
         run.share_limits();

@@ -2,7 +2,7 @@
 
 use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Sessions, remember};
+use super::{Sessions, is_certain, remember};
 use crate::shared::redis::{News, SharedSession};
 use crate::{
     fallback::{
@@ -191,11 +191,21 @@ impl Sessions {
         }
     }
 
+    /// How a session that others take for live has ended, as is remembered here for a while.
+    pub fn how_ended(&self, key: Key) -> Option<Outcome> {
+        let id = SessionId::from_bytes(key.0);
+        let table = self.lock();
+        let was = if table.cancelled.contains(&id) { Outcome::Cancelled } else { Outcome::Done };
+        table.ended.contains(&id).then_some(was)
+    }
+
     /// A session has ended at another replica, which writes its record.
     pub fn ended_there(&self, key: Key, outcome: Outcome) {
         let id = SessionId::from_bytes(key.0);
         let mut table = self.lock();
-        remember(&mut table.ended, id);
+        if is_certain(outcome) {
+            remember(&mut table.ended, id);
+        }
         if outcome == Outcome::Cancelled {
             remember(&mut table.cancelled, id);
         }
@@ -254,11 +264,6 @@ impl Sessions {
         if let Some(replicas) = &*self.replicas.load() {
             replicas.unverified(listener);
         }
-    }
-
-    /// Whether a session that others knew has ended lately.
-    pub fn was_ended(&self, key: Key) -> bool {
-        self.has_ended(SessionId::from_bytes(key.0))
     }
 
     fn has_ended(&self, id: SessionId) -> bool {

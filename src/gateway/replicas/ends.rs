@@ -64,6 +64,11 @@ impl Ends {
         lock(&self.unseen).remove(&key).map(|(outcome, _)| outcome)
     }
 
+    /// Others take a session for live that has ended: they missed it, and are to be told again.
+    pub(super) fn was_missed(&self, key: Key, outcome: Outcome) {
+        remember(&self.untold, key, outcome);
+    }
+
     /// Whether this session is over, though not all have heard of it.
     pub(super) fn is_over(&self, key: Key) -> bool {
         lock(&self.untold).contains_key(&key) || lock(&self.ending).contains_key(&key)
@@ -94,7 +99,7 @@ impl Run {
                     remember(&replicas.ends.untold, key, outcome);
                 }
             }
-            Ending::Told => {}
+            Ending::Told => replicas.redis.tell(News::Ended(key, outcome)),
             Ending::Unknown => {
                 self.parts.sessions.write_end(&session, outcome, reason);
                 remember(&replicas.ends.untold, key, outcome);

@@ -96,7 +96,7 @@ fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     if let Some(key) = found.label_key {
         run.parts.sessions.set_label_key(key);
     }
-    for shared in found.sessions.iter().filter(|shared| !replicas.ends.is_over(shared.state.key)) {
+    for shared in found.sessions.iter().filter(|shared| !is_over(run, replicas, shared.state.key)) {
         run.bring_guest(replicas, shared);
     }
     let generation = run.generation();
@@ -133,6 +133,15 @@ fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     all
 }
 
+/// Whether a session that others take for live has ended; the news of that may have been lost with the Redis, so it is told
+/// again.
+fn is_over(run: &Run, replicas: &Replicas, key: Key) -> bool {
+    if let Some(outcome) = run.parts.sessions.how_ended(key) {
+        replicas.ends.was_missed(key, outcome);
+    }
+    replicas.ends.is_over(key)
+}
+
 fn told_again(session: &Session, me: ReplicaId, session_idle: Duration) -> Option<News> {
     let shared = session.shared(me, false).filter(|shared| shared.state.open)?;
     let lives = match session.idle_for() < session_idle {
@@ -158,11 +167,10 @@ fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
             if replicas.ends.is_over(key) {
                 return;
             }
+            // One that begins anew, or goes on after all, is not the one that has ended.
             if new {
                 sessions.renew(&shared.state);
-            } else if shared.home == replicas.redis.me() && sessions.of(key).is_none() && sessions.was_ended(key) {
-                // It has missed that, and the Redis knows nothing of it.
-                replicas.redis.tell(News::Ended(key, Outcome::Done));
+            } else if !busy && is_over(run, replicas, key) {
                 return;
             }
             run.bring_guest(replicas, &shared);

@@ -114,9 +114,10 @@ async fn while_it_drains_no_config_is_applied_and_caps_can_still_be_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_operators_drain_the_first_signal_says_nothing_new_and_the_second_hurries() {
-    let node = Node::start(loopback(0), NodeOptions::default()).await.unwrap();
-    let port = node.address().port();
     let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { root: dir.path().to_owned(), ..NodeOptions::default() };
+    let node = Node::start(loopback(0), options).await.unwrap();
+    let port = node.address().port();
     std::fs::write(dir.path().join("token"), ADMIN_TOKEN).unwrap();
     let process = Process::start(&format!(
         "version: 1\nlisteners: [{{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}]\n\

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Client, Cluster, Plan, redis_of};
-use crate::support::{get, noise, redis::Redis, uuid};
+use crate::support::{get, noise, redis::Redis, secrets, uuid};
 
 /// A name that no other file has.
 fn noise_name() -> String {
@@ -187,6 +187,7 @@ async fn a_wrong_password_is_told_by_check_and_keeps_a_gateway_from_starting() {
     if !Redis::is_here() {
         return;
     }
+    ["r1ght-password", "wr0ng-password"].iter().for_each(|password| secrets::keep(password.as_bytes()));
     let redis = Redis::with(|_| vec!["--requirepass".into(), "r1ght-password".into()]).await;
     let config = |password: &str| {
         format!(
@@ -203,6 +204,8 @@ async fn a_wrong_password_is_told_by_check_and_keeps_a_gateway_from_starting() {
             .arg(&file)
             .output()
             .unwrap();
+        secrets::none_in("stdout", &said.stdout);
+        secrets::none_in("stderr", &said.stderr);
         (said.status.success(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
     };
     let (ok, text) = said("check", "r1ght-password");
@@ -210,7 +213,6 @@ async fn a_wrong_password_is_told_by_check_and_keeps_a_gateway_from_starting() {
     for command in ["check", "run"] {
         let (ok, text) = said(command, "wr0ng-password");
         assert!(!ok && text.contains("state.redis: redis://:***@127.0.0.1:"), "{text}");
-        assert!(!text.contains("wr0ng-password"), "{text}");
     }
 }
 
