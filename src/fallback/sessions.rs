@@ -125,7 +125,7 @@ impl Sessions {
         } else if outcome == Outcome::Refused || !session.is_open() {
             remember(&mut table.refused, session.id());
         }
-        if session.home().is_some() {
+        if session.home().is_some() && is_certain(outcome) {
             remember(&mut table.ended, session.id());
         }
         drop(table);
@@ -246,6 +246,11 @@ fn new_key() -> (u64, u64) {
 fn room(budget: &Arc<Semaphore>, bytes: u64) -> Option<OwnedSemaphorePermit> {
     let kib = u32::try_from(bytes.div_ceil(1024)).ok()?;
     budget.clone().try_acquire_many_owned(kib).ok()
+}
+
+/// Whether a session that has ended so is over for all replicas: one that was only silent here may live elsewhere.
+fn is_certain(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Idle | Outcome::Lost)
 }
 
 fn remember(among: &mut VecDeque<SessionId>, id: SessionId) {

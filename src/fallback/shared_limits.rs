@@ -28,8 +28,8 @@ pub trait SharedLimits: Send + Sync {
     /// Takes for a session what it needs of what all share, or nothing but events of rates. Answers in good time.
     fn reserve(&self, starting: Starting) -> Pin<Box<dyn Future<Output = Reserved> + Send>>;
 
-    /// The places of a session are free again.
-    fn release(&self, key: Key);
+    /// The places of a session are free again, before it can ask for others. Answers in good time.
+    fn release(&self, key: Key) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
     /// Counts an event of each rate, and whether the others, as far as is known, leave room for it.
     fn count(&self, rates: Vec<Paced>) -> bool;
@@ -65,6 +65,11 @@ impl Entry {
     ) -> Result<(), Denied> {
         let Some(shared) = self.shared.load_full() else { return Ok(()) };
         let maxima = self.sessions.shared(&terms.maxima, who.client, who.user);
+        let is_limited =
+            maxima.iter().any(|it| it.max.is_some()) || self.start_rates(door).iter().any(|it| it.pace().is_some());
+        if !is_limited {
+            return Ok(());
+        }
         let scopes = maxima.iter().map(|it| Scoped { name: it.scope.clone(), max: it.max }).collect();
         let paces = self.start_rates(door).map(RateLimit::pace);
         let paced = paced("starts", paces, who.client, &door.name);
@@ -89,9 +94,9 @@ impl Entry {
     }
 
     /// A session that has its place everywhere does not start after all.
-    pub(super) fn release(&self, id: SessionId) {
-        if let Some(shared) = &*self.shared.load() {
-            shared.release(Key(id.to_bytes()));
+    pub(super) async fn release(&self, id: SessionId) {
+        if let Some(shared) = self.shared.load_full() {
+            shared.release(Key(id.to_bytes())).await;
         }
     }
 

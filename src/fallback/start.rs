@@ -75,7 +75,7 @@ pub(super) async fn start(
         Err(reason) => Err(reason),
     };
     let node = match node {
-        Ok(node) => Ok(shared(door, &session, node).await),
+        Ok(node) => shared(door, &session, node).await,
         refused => refused,
     };
     let node = node.inspect_err(|reason| {
@@ -99,19 +99,24 @@ pub(super) async fn start(
     Ok((Arc::new(exchange), held))
 }
 
-/// The node of a session, once the other replicas know it; where they cannot, the one that they will find by themselves.
-async fn shared(door: &Door, session: &Arc<Session>, node: Arc<Node>) -> Arc<Node> {
-    if door.sessions.begin_shared(session, false, false).await || door.sessions.reach() != Reach::Hash {
-        return node;
+/// The node of a session, once the other replicas know it; where they cannot, the one that they will find by themselves, or none.
+async fn shared(door: &Door, session: &Arc<Session>, node: Arc<Node>) -> Result<Arc<Node>, Refused> {
+    if door.sessions.begin_shared(session, false, false).await {
+        return Ok(node);
     }
-    match door.entry.current(&door.upstream).pick_by_hash(session.wish(), &[]) {
+    match door.sessions.reach() {
+        Reach::Whole => return Ok(node),
+        Reach::Refuse => return Err(Reason::StateUnavailable),
+        Reach::Hash => {}
+    }
+    Ok(match door.entry.current(&door.upstream).pick_by_hash(session.wish(), &[]) {
         Ok(lease) if lease.node().name() != node.name() => {
             let node = lease.node().clone();
             session.assign(lease);
             node
         }
         _ => node,
-    }
+    })
 }
 
 /// What is known of a session before its start body is read.

@@ -174,7 +174,7 @@ impl Start<'_> {
             }
             Err(_) => {
                 permit.undo();
-                entry.release(self.session.id());
+                entry.release(self.session.id()).await;
                 let need = Need::Node(upstream.name().into());
                 Err(Lacks { reason: Reason::NoNode, need, unserved: Unserved::Client })
             }

@@ -40,6 +40,10 @@ const COUNT: Duration = Duration::from_millis(100);
 const COUNTED: usize = 10_000;
 /// Those of them that are told in one step.
 const STEP: usize = 256;
+/// Rates that are known to be used up; others go by what holds here alone.
+const USED_UP: usize = 100_000;
+/// How often those are forgotten that are used up no more.
+const FORGET: Duration = Duration::from_secs(1);
 
 /// What is counted with the other replicas, until it drops.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ struct Asked {
     events: HashMap<String, Events>,
     /// Rates that are used up until then.
     until: HashMap<String, Instant>,
+    /// When some of those were forgotten last.
+    forgot: Option<Instant>,
 }
 
 impl SharedLimits {
@@ -100,8 +106,9 @@ impl fallback::SharedLimits for Counting {
         Box::pin(async move { redis.reserve(&starting).await })
     }
 
-    fn release(&self, key: Key) {
-        let _ = self.releases.try_send(key);
+    fn release(&self, key: Key) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let redis = self.redis.clone();
+        Box::pin(async move { redis.release(&[key]).await })
     }
 
     fn count(&self, rates: Vec<Paced>) -> bool {
@@ -124,14 +131,19 @@ impl Asked {
 
     /// What is to be told; who may ask again is forgotten.
     fn take(&mut self, now: Instant) -> Vec<Events> {
-        self.until.retain(|_, until| *until > now);
+        if self.forgot.is_none_or(|last| now.saturating_duration_since(last) >= FORGET) {
+            self.forgot = Some(now);
+            self.until.retain(|_, until| *until > now);
+        }
         std::mem::take(&mut self.events).into_values().collect()
     }
 
     /// So long is each of these used up.
     fn wait(&mut self, events: &[Events], waits: &[Duration], now: Instant) {
         for (events, wait) in events.iter().zip(waits).filter(|(_, wait)| !wait.is_zero()) {
-            self.until.insert(events.rate.name.clone(), now + *wait);
+            if self.until.len() < USED_UP || self.until.contains_key(&events.rate.name) {
+                self.until.insert(events.rate.name.clone(), now + *wait);
+            }
         }
     }
 }
@@ -147,7 +159,7 @@ impl Run {
     /// A session is over: others may have its places.
     pub(super) fn free_places(&self, key: Key) {
         if let Some(limits) = self.shared_limits.get() {
-            fallback::SharedLimits::release(&limits.counting, key);
+            let _ = limits.counting.releases.try_send(key);
         }
     }
 }
@@ -164,8 +176,10 @@ fn places(entry: &fallback::Entry, state: &SessionState) -> Vec<String> {
 }
 
 async fn release(redis: Redis, mut released: mpsc::Receiver<Key>) {
-    while let Some(key) = released.recv().await {
-        redis.release(key).await;
+    let mut some = Vec::new();
+    while released.recv_many(&mut some, RELEASES).await > 0 {
+        redis.release(&some).await;
+        some.clear();
     }
 }
 
@@ -229,5 +243,8 @@ mod tests {
         let (mut asked, now) = (Asked::default(), Instant::now());
         (0..2 * COUNTED).for_each(|n| assert!(asked.count(vec![rate(&n.to_string())], now)));
         assert_eq!(asked.take(now).len(), COUNTED);
+        let events: Vec<_> = (0..2 * USED_UP).map(|n| Events { rate: rate(&n.to_string()), count: 1 }).collect();
+        asked.wait(&events, &vec![Duration::from_secs(3); events.len()], now);
+        assert_eq!(asked.until.len(), USED_UP);
     }
 }

@@ -154,15 +154,29 @@ fn each_library_has_its_rooms() {
         let Some(room) = room(&path) else { continue };
         let code = code(&text);
         for (library, rooms) in ROOMS_OF {
-            let named = code
-                .match_indices(&format!("{library}::"))
-                .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
-            if named && !rooms.contains(&room.as_str()) {
+            if names(&code, library) && !rooms.contains(&room.as_str()) {
                 wrong.push(format!("{} names {library}", path.display()));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a path begins with this library: `library::x` or `::library::x`, and not `ours::library::x`.
+fn names(code: &str, library: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == ':' || c == '>';
+    let begins = |at: usize| !code[..at].strip_suffix("::").unwrap_or(&code[..at]).ends_with(is_word);
+    code.match_indices(&format!("{library}::")).any(|(at, _)| begins(at))
+}
+
+#[test]
+fn a_library_is_told_from_a_module_of_ours_that_is_called_like_it() {
+    for named in ["use redis::Value;", "use ::redis::Value;", "x(redis::cmd())", "use {redis::Value};"] {
+        assert!(names(named, "redis"), "{named}");
+    }
+    for ours in ["use crate::shared::redis::News;", "shared::redis::look()", "predis::x", "<T as It>::redis::x"] {
+        assert!(!names(ours, "redis"), "{ours}");
+    }
 }
 
 #[test]

@@ -47,7 +47,8 @@ impl Shares {
 
     /// The node has announced another file.
     pub(super) fn turned(&self) {
-        self.lock().turn += 1;
+        let mut known = self.lock();
+        known.turn = known.turn.saturating_add(1);
     }
 }
 
@@ -194,6 +195,14 @@ impl Session {
     pub(super) fn request_begins(&self) {
         let known = self.shares.lock();
         if self.in_flight.fetch_add(1, SeqCst) == 0 && known.home.is_some() {
+            self.tell(News::Busy(Key(self.id().to_bytes())));
+        }
+    }
+
+    /// The others hear once more that one is under way, where one is: who has lost its connection knows that no more.
+    pub fn tell_busy(&self) {
+        let known = self.shares.lock();
+        if self.in_flight.load(SeqCst) > 0 && known.home.is_some() {
             self.tell(News::Busy(Key(self.id().to_bytes())));
         }
     }

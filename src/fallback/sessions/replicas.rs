@@ -1,8 +1,8 @@
 //! Sessions that several replicas carry: each has all of them in its table, and those of the others are its guests.
 
-use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{collections::hash_map::Entry, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Sessions, remember};
+use super::{Sessions, is_certain, remember};
 use crate::shared::redis::{News, SharedSession};
 use crate::{
     fallback::{
@@ -110,6 +110,7 @@ impl Sessions {
         };
         let mut table = self.lock();
         let id = SessionId::from_bytes(state.key.0);
+        table.ended.retain(|ended| *ended != id);
         if !table.live.get(&id).is_some_and(|s| s.is_guest() && !s.is_busy() && is_other(s)) {
             return;
         }
@@ -177,6 +178,19 @@ impl Sessions {
         self.lock().live.values().cloned().collect()
     }
 
+    /// Lets go of guests of which nothing was heard for so long: their home knows nothing of them.
+    pub fn forget_guests(&self, silence: Duration) {
+        let mut table = self.lock();
+        let is_lost = |s: &Session| s.is_guest() && !s.is_cancelled() && s.idle_for() >= silence;
+        let lost: Vec<_> = table.live.extract_if(|_, session| is_lost(session)).collect();
+        drop(table);
+        for (_, session) in lost {
+            session.unshare();
+            drop(session.take_node_conn());
+            session.close();
+        }
+    }
+
     /// How a session that others take for live has ended, as is remembered here for a while.
     pub fn how_ended(&self, key: Key) -> Option<Outcome> {
         let id = SessionId::from_bytes(key.0);
@@ -189,7 +203,9 @@ impl Sessions {
     pub fn ended_there(&self, key: Key, outcome: Outcome) {
         let id = SessionId::from_bytes(key.0);
         let mut table = self.lock();
-        remember(&mut table.ended, id);
+        if is_certain(outcome) {
+            remember(&mut table.ended, id);
+        }
         if outcome == Outcome::Cancelled {
             remember(&mut table.cancelled, id);
         }

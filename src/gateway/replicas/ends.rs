@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,8 @@ pub(super) struct Ends {
     ending: Mutex<HashMap<Key, Arc<Session>>>,
     /// Their records are written.
     untold: Mutex<HashMap<Key, Outcome>>,
+    /// They are being told.
+    telling: AtomicBool,
     /// Those of sessions that were not known here; another replica has what is to be written.
     unseen: Mutex<HashMap<Key, (Outcome, Instant)>>,
 }
@@ -85,14 +90,16 @@ impl Run {
         if session.is_carried_elsewhere() && replicas.redis.is_up() {
             session.quiet(LATE).await;
         }
-        match replicas.redis.end(key).await {
+        match replicas.redis.end(key, outcome).await {
             Ending::First(parts) => {
                 let me = replicas.redis.me();
                 parts.iter().filter(|(from, _)| *from != me).for_each(|(from, part)| session.add_part(*from, part));
                 self.parts.sessions.write_end(&session, outcome, reason);
-                replicas.redis.tell(News::Ended(key, outcome));
+                if !replicas.redis.tell_and_wait(News::Ended(key, outcome)).await {
+                    remember(&replicas.ends.untold, key, outcome);
+                }
             }
-            Ending::Told => {}
+            Ending::Told => replicas.redis.tell(News::Ended(key, outcome)),
             Ending::Unknown => {
                 self.parts.sessions.write_end(&session, outcome, reason);
                 remember(&replicas.ends.untold, key, outcome);
@@ -103,19 +110,24 @@ impl Run {
 
     /// The others can be told again: they hear of what has ended meanwhile.
     pub(super) fn tell_ends(self: &Arc<Self>, replicas: &Replicas) {
-        let untold = std::mem::take(&mut *lock(&replicas.ends.untold));
-        if !untold.is_empty() {
-            let run = self.clone();
-            replicas.ending.spawn(async move {
-                let Some(replicas) = run.replicas.get() else { return };
-                for (key, outcome) in untold {
-                    match replicas.redis.end(key).await {
-                        Ending::Unknown => remember(&replicas.ends.untold, key, outcome),
-                        Ending::First(_) | Ending::Told => replicas.redis.tell(News::Ended(key, outcome)),
-                    }
-                }
-            });
+        let untold: Vec<_> = lock(&replicas.ends.untold).iter().map(|(key, outcome)| (*key, *outcome)).collect();
+        if untold.is_empty() || replicas.ends.telling.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let run = self.clone();
+        replicas.ending.spawn(async move {
+            let Some(replicas) = run.replicas.get() else { return };
+            for (key, outcome) in untold {
+                if replicas.redis.end(key, outcome).await == Ending::Unknown {
+                    break;
+                }
+                replicas.redis.tell(News::Ended(key, outcome));
+                // Until here it was not to be brought back.
+                lock(&replicas.ends.untold).remove(&key);
+                run.parts.sessions.ended_there(key, outcome);
+            }
+            replicas.ends.telling.store(false, Ordering::Release);
+        });
     }
 
     /// A session is known here: if its end was seen when it was not, it is over.

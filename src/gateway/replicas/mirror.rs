@@ -1,13 +1,13 @@
 //! What the others tell, put where it belongs here.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use super::{Away, Replicas, lock};
-use crate::shared::redis::{Found, Mirror, News, ReplicaId};
+use crate::shared::redis::{Found, Lives, Mirror, News, ReplicaId};
 use crate::{
     fallback::Session,
     gateway::running::Run,
@@ -62,6 +62,18 @@ impl Mirror for OfRedis {
         self.with(|run, _| run.parts.sessions.ended_there(key, Outcome::Done));
     }
 
+    fn back(&self, key: Key) {
+        self.with(|run, replicas| {
+            let session = run.parts.sessions.of(key);
+            let shared =
+                session.as_ref().and_then(|session| Some((session, session.shared(replicas.redis.me(), false)?)));
+            if let Some((session, shared)) = shared {
+                let (session, busy) = (Box::new(shared), session.is_busy());
+                replicas.redis.tell(News::Session { session, busy, new: true, lives: Lives::No });
+            }
+        });
+    }
+
     fn lost(&self) {
         self.with(|run, replicas| {
             *lock(&replicas.away) = Away::Yes;
@@ -109,20 +121,20 @@ fn synced(run: &Arc<Run>, replicas: &Replicas, found: Found) -> Vec<News> {
     for pin in pins.into_values() {
         generation.upstreams.get(&pin.upstream).into_iter().for_each(|upstream| upstream.bring_pin(&pin));
     }
-    let told: Vec<_> = found.controls.iter().map(|(from, name, news)| (*from, name.clone(), news.number)).collect();
+    let told: HashSet<_> = found.controls.iter().map(|(from, name, news)| (*from, name.clone(), news.number)).collect();
     let gone: Vec<_> = {
         let mut controls = lock(&replicas.controls);
         controls.extract_if(|at, _| !told.contains(at)).collect()
     };
     drop(gone);
     found.controls.into_iter().for_each(|(from, upstream, news)| control(run, replicas, from, upstream, news));
-    let sessions = run.parts.sessions.all();
-    all.extend(sessions.iter().filter_map(|session| told_again(session, me)));
+    let (sessions, idle) = (run.parts.sessions.all(), run.config().timeouts.session_idle);
+    all.extend(sessions.iter().filter_map(|session| told_again(session, me, idle)));
     all
 }
 
 /// Whether a session that others take for live has ended; the news of that may have been lost with the Redis, so it is told
-/// again. An id is never used twice by a client that means well.
+/// again.
 fn is_over(run: &Run, replicas: &Replicas, key: Key) -> bool {
     if let Some(outcome) = run.parts.sessions.how_ended(key) {
         replicas.ends.was_missed(key, outcome);
@@ -130,12 +142,14 @@ fn is_over(run: &Run, replicas: &Replicas, key: Key) -> bool {
     replicas.ends.is_over(key)
 }
 
-fn told_again(session: &Session, me: ReplicaId) -> Option<News> {
-    session.shared(me, false).filter(|shared| shared.state.open).map(|shared| News::Session {
-        session: Box::new(shared),
-        busy: session.is_busy(),
-        new: false,
-    })
+fn told_again(session: &Session, me: ReplicaId, session_idle: Duration) -> Option<News> {
+    let shared = session.shared(me, false).filter(|shared| shared.state.open)?;
+    let lives = match session.idle_for() < session_idle {
+        false => Lives::No,
+        true if session.client_keeps() && shared.home == me => Lives::AtHome,
+        true => Lives::NotIdle,
+    };
+    Some(News::Session { session: Box::new(shared), busy: session.is_busy(), new: false, lives })
 }
 
 fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
@@ -148,16 +162,24 @@ fn heard(run: &Arc<Run>, replicas: &Replicas, from: ReplicaId, news: News) {
     let sessions = &run.parts.sessions;
     let of = |key| sessions.of(key).or_else(|| replicas.ends.of(key));
     match news {
-        News::Session { session: shared, busy, new } => {
+        News::Session { session: shared, busy, new, .. } => {
             let key = shared.state.key;
-            if is_over(run, replicas, key) {
+            if replicas.ends.is_over(key) {
                 return;
             }
+            // One that begins anew, or goes on after all, is not the one that has ended.
             if new {
                 sessions.renew(&shared.state);
+            } else if !busy && is_over(run, replicas, key) {
+                return;
             }
             run.bring_guest(replicas, &shared);
-            of(key).into_iter().for_each(|session| session.set_busy_at(from, busy));
+            if let Some(session) = of(key) {
+                session.set_busy_at(from, busy);
+                if !new {
+                    session.tell_busy();
+                }
+            }
         }
         News::Busy(key) => of(key).into_iter().for_each(|session| session.set_busy_at(from, true)),
         News::Idle(key, part) => {
@@ -257,11 +279,16 @@ impl Run {
         if sessions {
             let all = self.parts.sessions.all();
             let mine = all.iter().filter(|session| !session.is_guest() || session.is_busy());
-            let told = mine.filter_map(|session| told_again(session, replicas.redis.me()));
+            let idle = self.config().timeouts.session_idle;
+            let told = mine.filter_map(|session| told_again(session, replicas.redis.me(), idle));
             told.for_each(|news| replicas.redis.tell(news));
         }
         if data {
             replicas.ends.prune();
+            // Their home tells of them more often than that, while it knows them.
+            if !replicas.is_settling() {
+                self.parts.sessions.forget_guests(super::terms(&self.config()).session_ttl);
+            }
             let recently = now.checked_sub(MOVED);
             let mut clients: Vec<_> = {
                 let controls = lock(&replicas.controls);

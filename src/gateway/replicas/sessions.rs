@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{TOLD, lock};
-use crate::shared::redis::{News, SharedSession};
+use crate::shared::redis::{Lives, News, SharedSession};
 use crate::{
     config::OnUnavailable,
     fallback::{self, Reach, Session},
@@ -55,7 +55,7 @@ impl fallback::Replicas for OfSessions {
             let mut state = shared.state;
             (state.open, state.node_keeps, state.client_keeps) = flags;
             let session = Box::new(SharedSession { state, ..shared });
-            replicas.redis.tell_and_wait(News::Session { session, busy: true, new: true }).await
+            replicas.redis.tell_and_wait(News::Session { session, busy: true, new: true, lives: Lives::No }).await
         })
     }
 

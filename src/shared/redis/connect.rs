@@ -1,6 +1,12 @@
 //! One connection to the Redis, wherever that is: one server, a cluster, or whom sentinels name.
 
-use std::{error::Error as _, io, path::PathBuf, time::Duration};
+use std::{
+    error::Error as _,
+    io,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, ProtocolVersion, PushInfo,
@@ -17,6 +23,10 @@ use crate::config::{RedisConfig, RedisUrl};
 
 /// Until then a connection is made, with all that belongs to it.
 const CONNECTING: Duration = Duration::from_secs(3);
+/// Until then one node of a cluster must be there; the others are asked after it.
+const ONE_NODE: Duration = Duration::from_secs(1);
+/// What it says while it is there and takes nothing: it is full, cannot write to its disk, or has lost its own replicas.
+const FOR_A_WHILE: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
 /// Messages of others that may wait to be heard.
 const UNHEARD: usize = 16_384;
 
@@ -63,6 +73,7 @@ impl From<redis::RedisError> for RedisError {
                     | ServerErrorKind::TryAgain
                     | ServerErrorKind::ReadOnly
             ),
+            ErrorKind::Extension => error.code().is_some_and(|code| FOR_A_WHILE.contains(&code)),
             _ => false,
         };
         if may_pass { RedisError::Unreachable(error.to_string()) } else { RedisError::Refused(error.to_string()) }
@@ -112,7 +123,7 @@ pub(super) async fn connect(
 ) -> Result<(Connection, mpsc::Receiver<PushInfo>), RedisError> {
     let connecting = async {
         let (push, pushed) = mpsc::channel(UNHEARD);
-        let push = move |info| push.try_send(info).map_err(|_| SendError);
+        let push = until_full(push);
         let mut connection = open(config, push).await?;
         match &mut connection {
             Connection::One(one) => one.subscribe(channel).await?,
@@ -120,15 +131,29 @@ pub(super) async fn connect(
         }
         Ok((connection, pushed))
     };
-    let late = || RedisError::Unreachable(format!("no connection within {} s", CONNECTING.as_secs()));
+    let tls = if config.redis.iter().any(RedisUrl::is_tls) { "; does it speak TLS?" } else { "" };
+    let late = || RedisError::Unreachable(format!("no connection within {} s{tls}", CONNECTING.as_secs()));
     timeout(CONNECTING, connecting).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Looks whether it can be used: connects, and has a script run that changes nothing of anybody.
+/// Tells all of it, or ends with the first that is not heard: the client would go on without it.
+fn until_full<T>(push: mpsc::Sender<T>) -> impl Fn(T) -> Result<(), SendError> {
+    let push = Mutex::new(Some(push));
+    move |info| {
+        let mut push = push.lock().unwrap_or_else(PoisonError::into_inner);
+        if push.as_ref().is_some_and(|push| push.try_send(info).is_ok()) {
+            return Ok(());
+        }
+        *push = None;
+        Err(SendError)
+    }
+}
+
+/// Looks whether it can be used: connects, and has a script write something that is nobody's and soon gone.
 pub(super) async fn look(config: &RedisConfig) -> Result<(), RedisError> {
     let keys = Keys::new(&config.key_prefix);
     let (mut connection, _pushed) = connect(config, &keys.channel()).await?;
-    let names = [keys.of("look")];
+    let names = [keys.look()];
     let looking = scripts::LOOK.run(&mut connection, &names, &[]);
     match timeout(CONNECTING, looking).await {
         Ok(ran) => Ok(ran.map(|_| ())?),
@@ -172,7 +197,7 @@ async fn open(
     if infos.len() > 1 {
         let mut builder = ClusterClientBuilder::new(infos)
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(CONNECTING)
+            .connection_timeout(ONE_NODE)
             .response_timeout(config.timeout)
             .retries(1)
             .push_sender(push);
@@ -195,7 +220,7 @@ async fn one(
     push: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
 ) -> Result<Connection, RedisError> {
     let how = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECTING))
+        .set_connection_timeout(None)
         .set_response_timeout(Some(config.timeout))
         .set_push_sender(push);
     Ok(Connection::One(client.get_multiplexed_async_connection_with_config(&how).await?))
@@ -240,4 +265,19 @@ async fn certificates(config: &RedisConfig) -> Result<Option<TlsCertificates>, R
 
 async fn read(path: &std::path::Path) -> Result<Vec<u8>, RedisError> {
     tokio::fs::read(path).await.map_err(|source| RedisError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_keep_up_with_what_is_told_hears_no_more_of_it_rather_than_a_part() {
+        let (push, mut pushed) = mpsc::channel(2);
+        let push = until_full(push);
+        assert!(push(1).is_ok() && push(2).is_ok() && push(3).is_err());
+        assert_eq!(pushed.recv().await, Some(1));
+        assert!(push(4).is_err());
+        assert_eq!((pushed.recv().await, pushed.recv().await), (Some(2), None));
+    }
 }

@@ -25,6 +25,11 @@ impl Keys {
         self.of("news")
     }
 
+    /// Nobody's: whether anything can be written.
+    pub(super) fn look(&self) -> String {
+        self.of("look")
+    }
+
     /// The replicas by when they were heard of.
     pub(super) fn replicas(&self) -> String {
         self.of("replicas")

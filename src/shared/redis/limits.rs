@@ -67,9 +67,12 @@ impl Redis {
         true
     }
 
-    /// The places of a session are free for others. Where that cannot be told they become so by themselves.
-    pub async fn release(&self, key: Key) {
-        self.run(&RELEASE, &[self.places(key)], &bytes([hex(&key.0)])).await;
+    /// The places of sessions are free for others. Where that cannot be told they become so by themselves.
+    pub async fn release(&self, sessions: &[Key]) {
+        for some in sessions.chunks(AT_ONCE) {
+            let places: Vec<_> = some.iter().map(|key| self.places(*key)).collect();
+            self.run(&RELEASE, &places, &bytes(some.iter().map(|key| hex(&key.0)))).await;
+        }
     }
 
     /// Counts events that have happened, as many as are allowed; of each rate how long until one more is, zero where it

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{FromRedisValue, PushInfo, PushKind};
@@ -15,7 +15,8 @@ use tokio::{
 use super::{
     Inner, Mirror, Write,
     connect::{self, Connection, RedisError},
-    record, sync,
+    record,
+    sync::{self, Written},
 };
 
 /// How often a replica tells that it lives.
@@ -88,13 +89,24 @@ async fn tell_all(it: &Inner, mirror: &dyn Mirror, connection: &mut Connection) 
     let found = sync::read(connection, &it.keys, (it.me, &live), mirror.label_key()).await?;
     it.replicas.store(Arc::new(live));
     let mut all = mirror.synced(found);
+    let mut told = Instant::now();
     while !all.is_empty() {
         let rest = all.split_off(all.len().min(BATCH));
-        let gone = sync::write(connection, &it.keys, it.me, &it.terms.load(), all).await?;
-        gone.into_iter().for_each(|key| mirror.gone(key));
+        let written = sync::write(connection, &it.keys, it.me, &it.terms.load(), all).await?;
+        settle(mirror, written);
         all = rest;
+        // Who has much to tell lives all the same.
+        if told.elapsed() >= BEAT {
+            sync::beat(connection, &it.keys, it.me, TTL).await?;
+            told = Instant::now();
+        }
     }
     Ok(())
+}
+
+fn settle(mirror: &dyn Mirror, written: Written) {
+    written.gone.into_iter().for_each(|key| mirror.gone(key));
+    written.back.into_iter().for_each(|key| mirror.back(key));
 }
 
 async fn hear(it: &Inner, mirror: &dyn Mirror, mut pushed: mpsc::Receiver<PushInfo>) -> RedisError {
@@ -127,7 +139,10 @@ async fn write(
         }
         let (news, done): (Vec<_>, Vec<_>) = some.drain(..).map(|write| (write.news, write.done)).unzip();
         match sync::write(&mut connection, &it.keys, it.me, &it.terms.load(), news).await {
-            Ok(gone) => gone.into_iter().for_each(|key| mirror.gone(key)),
+            Ok(written) => {
+                it.written.fetch_add(1, Ordering::Release);
+                settle(mirror, written);
+            }
             Err(error) => return error.into(),
         }
         for done in done.into_iter().flatten() {

@@ -7,7 +7,7 @@
 //! on its mirror alone while the Redis cannot be used.
 //!
 //! Nobody waits for the Redis but those who ask it something ([`Redis::run`]) or who must know that something is written
-//! ([`Redis::tell_and_wait`]), and they no longer than `timeout`. One task keeps the connection and writes in the order of
+//! ([`Redis::tell_and_wait`]), and they no longer than `timeout`, or twice that. One task keeps the connection and writes in the order of
 //! telling, many news in one round trip.
 
 mod connect;
@@ -37,11 +37,11 @@ use tokio::{
 use self::{connect::Connection, keys::Keys};
 pub use self::{
     connect::RedisError,
-    record::{News, Part, ReplicaId, SharedSession},
+    record::{Lives, News, Part, ReplicaId, SharedSession},
     scripts::{Ran, Script},
 };
 use super::{ControlNews, Key, PinState};
-use crate::config::RedisConfig;
+use crate::{config::RedisConfig, telemetry::Outcome};
 
 /// News that may wait to be written; above it the connection counts as lost, and all is written anew.
 const QUEUE: usize = 65_536;
@@ -100,6 +100,9 @@ pub trait Mirror: Send + Sync {
     /// A session of which this replica told that it lives has ended already.
     fn gone(&self, key: Key);
 
+    /// A session that lives here was over for the others, and is no more.
+    fn back(&self, key: Key);
+
     /// The Redis cannot be used any more.
     fn lost(&self);
 }
@@ -141,6 +144,8 @@ struct Inner {
     connection: ArcSwapOption<Connection>,
     replicas: ArcSwap<Vec<ReplicaId>>,
     failures: AtomicU64,
+    /// Round trips in which news were written.
+    written: AtomicU64,
     /// The queue was full.
     overflown: AtomicBool,
     /// An answer is overdue.
@@ -183,6 +188,7 @@ impl Redis {
             connection: ArcSwapOption::empty(),
             replicas: ArcSwap::from_pointee(vec![me]),
             failures: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             overflown: AtomicBool::new(false),
             overdue: Notify::new(),
             up: watch::Sender::new(false),
@@ -227,13 +233,19 @@ impl Redis {
         self.inner.queue(Write { news, done: None });
     }
 
-    /// The same; false where it was not written within `timeout`.
+    /// The same; false where it was not written within `timeout`, or twice that where other news went before it.
     pub async fn tell_and_wait(&self, news: News) -> bool {
-        let (done, written) = oneshot::channel();
+        let (done, mut written) = oneshot::channel();
+        let before = self.inner.written.load(Ordering::Acquire);
         if !self.inner.queue(Write { news, done: Some(done) }) {
             return false;
         }
-        let is_written = matches!(timeout(self.inner.config.timeout, written).await, Ok(Ok(())));
+        let patience = self.inner.config.timeout;
+        let mut told = timeout(patience, &mut written).await;
+        if told.is_err() && self.inner.written.load(Ordering::Acquire) != before {
+            told = timeout(patience, written).await;
+        }
+        let is_written = matches!(told, Ok(Ok(())));
         if !is_written {
             self.inner.overdue();
         }
@@ -267,13 +279,11 @@ impl Redis {
     }
 
     /// Tells that a session is over, if nobody did before; all others hear of it with [`News::Ended`].
-    pub async fn end(&self, key: Key) -> Ending {
+    pub async fn end(&self, key: Key, outcome: Outcome) -> Ending {
         let keys = &self.inner.keys;
         let names = [keys.session(key), keys.gone(key), keys.sessions()];
-        match self
-            .run(&scripts::END, &names, &[keys::hex(&key.0).into_bytes(), keys::GONE_FOR.as_bytes().to_vec()])
-            .await
-        {
+        let arguments = [keys::hex(&key.0), keys::GONE_FOR.to_owned(), outcome.as_str().to_owned()];
+        match self.run(&scripts::END, &names, &arguments.map(String::into_bytes)).await {
             Some(ran) => sync::ending(ran),
             None => Ending::Unknown,
         }
@@ -285,7 +295,7 @@ impl Redis {
         let found = timeout(self.inner.config.timeout, sync::find(&mut connection, &self.inner.keys, key)).await;
         match found {
             Ok(Ok(found)) => Some(found),
-            Ok(Err(error)) if !error.is_io_error() => None,
+            // Whatever it says instead: what others have told of it cannot be known.
             _ => {
                 self.inner.overdue();
                 None

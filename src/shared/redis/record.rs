@@ -126,6 +126,19 @@ pub struct SharedSession {
     pub parts: Vec<(ReplicaId, Part)>,
 }
 
+/// How sure it is that a session lives which is told again: others may have taken it to be over while this replica could
+/// not tell anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lives {
+    /// It is over where anybody says so.
+    #[default]
+    No,
+    /// It was not idle here.
+    NotIdle,
+    /// It was not, and its client's connection is here.
+    AtHome,
+}
+
 /// What a replica tells all others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +151,9 @@ pub enum News {
         busy: bool,
         /// Whether a node has just accepted its start.
         new: bool,
+        /// Whether it lives here whatever others have made of the silence of this replica.
+        #[serde(skip)]
+        lives: Lives,
     },
     /// A request of a session is under way here.
     Busy(Key),
@@ -253,7 +269,7 @@ mod tests {
         let (home, client) = (ReplicaId([1; 8]), IpAddr::from([127, 0, 0, 1]));
         let shared = SharedSession { state, home, parts: vec![(home, part)] };
         vec![
-            News::Session { session: Box::new(shared), busy: true, new: true },
+            News::Session { session: Box::new(shared), busy: true, new: true, lives: Lives::No },
             News::Busy(key),
             News::Idle(key, part),
             News::Ended(key, Outcome::Done),

@@ -1,7 +1,10 @@
--- Gives the places of a session back.
+-- Gives the places of sessions back.
 --
--- KEYS: the names of the session's scopes. ARGV: the session.
-for _, scope in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  redis.call('ZREM', scope, ARGV[1])
+-- KEYS: of each session the names of its scopes. ARGV: the sessions.
+for i, names in ipairs(KEYS) do
+  for _, scope in ipairs(redis.call('SMEMBERS', names)) do
+    redis.call('ZREM', scope, ARGV[i])
+  end
+  redis.call('DEL', names)
 end
-return redis.call('DEL', KEYS[1])
+return #KEYS

@@ -12,7 +12,7 @@ pub struct Script(pub &'static str);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ran(pub(super) Value);
 
-/// Tells that a session lives, unless it is over already: 1, else 0.
+/// Tells that a session lives, unless it is over already: 1, else 0; 2 where it was taken to be over, and lives.
 pub(super) const SAVE: Script = Script(include_str!("save.lua"));
 /// Adds what a replica did of a session that lives.
 pub(super) const PART: Script = Script(include_str!("part.lua"));
@@ -23,8 +23,8 @@ pub(super) const BEAT: Script = Script(include_str!("beat.lua"));
 /// Writes a pin; the oldest goes where there are too many.
 pub(super) const PIN: Script = Script(include_str!("pin.lua"));
 
-/// Looks whether scripts may run on these keys.
-pub(super) const LOOK: Script = Script("return redis.call('EXISTS', KEYS[1])");
+/// Looks whether scripts may run on these keys, and write.
+pub(super) const LOOK: Script = Script("return redis.call('SET', KEYS[1], '1', 'PX', 1000)");
 
 impl Script {
     /// As a command, for a pipeline. The Redis keeps what it has once read of it.

@@ -8,7 +8,7 @@ use super::{
     Ending, Found, Lookup, Ran, Terms,
     connect::Connection,
     keys::{self, Keys},
-    record::{self, News, Part, ReplicaId, SharedSession},
+    record::{self, Lives, News, Part, ReplicaId, SharedSession},
     scripts,
 };
 use crate::shared::Key;
@@ -65,9 +65,10 @@ pub(super) async fn read(
     Ok(found)
 }
 
-/// What there is of one id.
+/// What there is of one id. Fails where nothing can be written either: then others cannot have told of it.
 pub(super) async fn find(connection: &mut Connection, keys: &Keys, key: Key) -> Result<Lookup, RedisError> {
     let mut all = ::redis::pipe();
+    all.cmd("SET").arg(keys.look()).arg(1).arg("PX").arg(1000).ignore();
     all.cmd("HGETALL").arg(keys.session(key)).cmd("GET").arg(keys.refused(key));
     let (fields, refused): (Fields, Option<Vec<u8>>) = all.query_async(connection).await?;
     let refused = refused.unwrap_or_default();
@@ -106,13 +107,18 @@ fn add(all: &mut Pipeline, news: &News, keys: &Keys, me: ReplicaId, terms: &Term
     let id = |key: &Key| keys::hex(&key.0).into_bytes();
     let replica = || me.to_string().into_bytes();
     match news {
-        News::Session { session, new, .. } => {
+        News::Session { session, new, lives, .. } => {
             let key = session.state.key;
             let part = session.parts.first().map(|(_, part)| *part).unwrap_or_default();
             let (state, part) = (record::value(&(&session.state, session.home)), record::value(&part));
             let names = [keys.session(key), keys.gone(key), keys.sessions()];
             let new = if *new { b"1".to_vec() } else { b"0".to_vec() };
-            all.add_command(scripts::SAVE.command(&names, &[id(&key), state, replica(), part, ttl(), new]));
+            let lives = match lives {
+                Lives::No => b"".to_vec(),
+                Lives::NotIdle => b" idle ".to_vec(),
+                Lives::AtHome => b" idle lost ".to_vec(),
+            };
+            all.add_command(scripts::SAVE.command(&names, &[id(&key), state, replica(), part, ttl(), new, lives]));
         }
         News::Idle(key, part) => {
             let names = [keys.session(*key), keys.sessions()];
@@ -149,14 +155,23 @@ fn add(all: &mut Pipeline, news: &News, keys: &Keys, me: ReplicaId, terms: &Term
     true
 }
 
-/// Writes all of it down and publishes it, in one round trip; returns the sessions that were told to live and do not.
+/// What became of sessions that were told to live.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// They are over.
+    pub(super) gone: Vec<Key>,
+    /// Others took them to be over.
+    pub(super) back: Vec<Key>,
+}
+
+/// Writes all of it down and publishes it, in one round trip.
 pub(super) async fn write(
     connection: &mut Connection,
     keys: &Keys,
     me: ReplicaId,
     terms: &Terms,
     news: Vec<News>,
-) -> Result<Vec<Key>, RedisError> {
+) -> Result<Written, RedisError> {
     let mut all = ::redis::pipe();
     let written: Vec<_> = news.iter().filter(|news| add(&mut all, news, keys, me, terms)).collect();
     let sessions: Vec<Option<Key>> = written
@@ -165,8 +180,15 @@ pub(super) async fn write(
         .collect();
     all.cmd("PUBLISH").arg(keys.channel()).arg(record::message(me, news)).ignore();
     let answers: Vec<Value> = all.query_async(connection).await?;
-    let is_gone = |(key, answer): (Option<Key>, Value)| key.filter(|_| answer == Value::Int(0));
-    Ok(sessions.into_iter().zip(answers).filter_map(is_gone).collect())
+    let mut written = Written::default();
+    for (key, answer) in sessions.into_iter().zip(answers) {
+        match answer {
+            Value::Int(0) => written.gone.extend(key),
+            Value::Int(2) => written.back.extend(key),
+            _ => {}
+        }
+    }
+    Ok(written)
 }
 
 /// Tells that this replica lives; returns all that do.

@@ -59,6 +59,44 @@ async fn no_transfer_fails_while_the_redis_goes_and_comes_back_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_transfer_fails_while_the_redis_is_full_and_takes_nothing() {
+    let Some(cluster) = Cluster::plain().await else { return };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let loads: Vec<_> = (0..4).map(|_| tokio::spawn(load(cluster.hosts.clone(), stop.clone()))).collect();
+    for _ in 0..3 {
+        crate::support::peer::pause(Duration::from_millis(500)).await;
+        cluster.redis.ask("CONFIG SET maxmemory 1");
+        cluster.state(false).await;
+        crate::support::peer::pause(Duration::from_millis(500)).await;
+        cluster.redis.ask("CONFIG SET maxmemory 0");
+        cluster.state(true).await;
+    }
+    stop.cancel();
+    for load in loads {
+        assert!(load.await.unwrap() > 0);
+    }
+    for gateway in &cluster.gateways {
+        for gauge in ["sessions_active", "node_sessions"] {
+            gateway.until(gauge, &[], 0.0).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_refuse_nobody_is_let_through_unknown_when_the_redis_takes_nothing() {
+    let plan = Plan { state: ", on_unavailable: refuse", ..Plan::default() };
+    let Some(cluster) = Cluster::start(&plan).await else { return };
+    cluster.redis.ask("CONFIG SET maxmemory 1");
+    for _ in 0..20 {
+        let unknown = Client::new(&cluster.hosts).put("a", b"x").await;
+        assert!(matches!((unknown.status, unknown.word()), (503, "state_unavailable")), "{unknown:?}");
+        let refused = Client::new(&cluster.hosts).start().await;
+        assert_eq!((refused.status, refused.word()), (503, "state_unavailable"));
+    }
+    assert_eq!(cluster.sum("unverified_requests_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_go_on_without_the_redis_and_are_written_again_when_it_is_back() {
     let Some(mut cluster) = Cluster::plain().await else { return };
     let (before, ended) = (cluster.begin().await, cluster.begin().await);

@@ -28,11 +28,23 @@ async fn the_rights_of_the_documentation_are_enough() {
     }
     let redis = Redis::with(|dir| {
         let file = dir.join("users.acl");
-        std::fs::write(&file, format!("user default off\n{}\n", acl())).unwrap();
+        // The other one is for the test itself.
+        std::fs::write(&file, format!("user default on nopass ~* &* +@all\n{}\n", acl())).unwrap();
         vec!["--aclfile".into(), file.to_str().unwrap().into()]
     });
     let redis = redis.await.named("redis://fallgate:acl-password@127.0.0.1");
-    whole_sessions(&Cluster::on(redis, &Plan::default()).await).await;
+    let limits = "limits: {max_sessions: 9, requests_per_client: {rate: 99/s, burst: 99}}";
+    let top = format!("{limits}\nbandwidth: {{total: 1Gbit/s}}");
+    let plan = Plan { top: top.leak(), ..Plan::default() };
+    let cluster = Cluster::on(redis, &plan).await;
+    whole_sessions(&cluster).await;
+    // A place is counted, so its script was let run; a share is held, so those were.
+    let counted = || cluster.redis.ask("KEYS *").contains("{fallgate}:cap:total").then_some(());
+    crate::support::eventually("caps", counted).await;
+    let client = cluster.begin().await;
+    assert!(cluster.redis.ask("ZCARD {fallgate}:count:all").contains(":1"));
+    client.end().await;
+    assert_eq!(cluster.redis.ask("ACL LOG").trim(), "*0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

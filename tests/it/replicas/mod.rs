@@ -1,5 +1,6 @@
 //! Several gateways with one Redis: requests of one session may come to any of them.
 
+mod apart;
 mod away;
 mod balancer;
 mod closed;

@@ -34,6 +34,7 @@ impl Mirror for Alone {
     fn heard(&self, _: ReplicaId, _: News) {}
     fn live(&self, _: &[ReplicaId]) {}
     fn gone(&self, _: Key) {}
+    fn back(&self, _: Key) {}
     fn lost(&self) {}
 }
 
@@ -83,15 +84,15 @@ async fn a_place_is_taken_in_all_scopes_or_in_none_and_free_for_all_after_its_re
         Reserved::Yes,
         "by its own maxima"
     );
-    one.release(Key([2; 16])).await;
-    one.release(Key([6; 16])).await;
+    one.release(&[Key([2; 16])]).await;
+    one.release(&[Key([6; 16])]).await;
     assert_eq!(two.reserve(&starting(3, &scopes, &[])).await, Reserved::Yes);
     // What lives is counted, whatever the maxima are.
     let names = vec!["client:a".to_owned(), "all".to_owned()];
     let live = [(Key([7; 16]), names), (Key([8; 16]), vec!["all".to_owned()])];
     assert!(one.hold_places(&live, false).await);
     assert_eq!(two.reserve(&starting(9, &[("all", 4)], &[])).await, Reserved::Yes, "what is over stays so");
-    two.release(Key([9; 16])).await;
+    two.release(&[Key([9; 16])]).await;
     assert!(one.hold_places(&live, true).await);
     assert_eq!(two.reserve(&starting(9, &[("all", 5)], &[])).await, Reserved::Full(0));
     assert_eq!(two.reserve(&starting(9, &[("all", 6)], &[])).await, Reserved::Yes);
