@@ -12,7 +12,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::{Client, Cluster, Plan};
+use super::{Client, Cluster, Plan, tried};
 use crate::support::{ADMIN_TOKEN, Wire, loopback, noise, peer::pause, process::Process, redis::Redis, wire::put};
 
 /// Between a gateway and the Redis; while it is cut nothing goes through, and nobody hears that.
@@ -156,19 +156,6 @@ async fn an_id_that_has_ended_at_one_gateway_may_begin_anew_at_another() {
     }
 }
 
-/// What `check` says of this state.
-fn check(state: &str) -> (bool, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("fallgate.yaml");
-    let config = format!(
-        "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n, host: 127.0.0.1, ports: {{http: 1}}}}]}}\nstate: {state}\nadmin: {{address: off}}\n"
-    );
-    std::fs::write(&file, config).unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fallgate"));
-    let said = command.args(["check", "--config"]).arg(&file).output().unwrap();
-    (said.status.success(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_takes_nothing_is_told_by_check_and_is_no_hindrance_where_gateways_go_on_without() {
     if !Redis::is_here() {
@@ -176,9 +163,9 @@ async fn a_redis_that_takes_nothing_is_told_by_check_and_is_no_hindrance_where_g
     }
     for options in [["--replicaof", "127.0.0.1", "1"].as_slice(), &["--maxmemory", "1"]] {
         let redis = Redis::with(|_| options.iter().map(|option| (*option).to_owned()).collect()).await;
-        let (ok, said) = check(&format!("{{redis: '{}', on_unavailable: refuse}}", redis.url()));
+        let (ok, said) = tried("check", &format!("{{redis: '{}', on_unavailable: refuse}}", redis.url()));
         assert!(!ok && said.contains("state.redis: redis://127.0.0.1:"), "{options:?}: {said}");
-        let (ok, said) = check(&format!("{{redis: '{}'}}", redis.url()));
+        let (ok, said) = tried("check", &format!("{{redis: '{}'}}", redis.url()));
         assert!(ok && said.contains("warning: state.redis: "), "{options:?}: {said}");
     }
 }
@@ -194,6 +181,7 @@ async fn a_cluster_is_found_though_the_node_that_is_named_first_answers_nobody()
     crate::support::eventually("a whole cluster", is_whole).await;
     let silent = std::net::TcpListener::bind(loopback(0)).unwrap();
     let silent = silent.local_addr().unwrap();
-    let (ok, said) = check(&format!("{{redis: ['redis://{silent}', '{}'], on_unavailable: refuse}}", redis.url()));
+    let (ok, said) =
+        tried("check", &format!("{{redis: ['redis://{silent}', '{}'], on_unavailable: refuse}}", redis.url()));
     assert!(ok, "{said}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Client, Cluster, Plan, redis_of};
+use super::{Client, Cluster, Plan, redis_of, tried};
 use crate::support::{get, noise, redis::Redis, secrets, uuid};
 
 /// A name that no other file has.
@@ -189,24 +189,8 @@ async fn a_wrong_password_is_told_by_check_and_keeps_a_gateway_from_starting() {
     }
     ["r1ght-password", "wr0ng-password"].iter().for_each(|password| secrets::keep(password.as_bytes()));
     let redis = Redis::with(|_| vec!["--requirepass".into(), "r1ght-password".into()]).await;
-    let config = |password: &str| {
-        format!(
-            "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n, host: 127.0.0.1, ports: {{http: 1}}}}]}}\nstate: {{redis: 'redis://:{password}@{}'}}\nadmin: {{address: off}}\n",
-            redis.address()
-        )
-    };
-    let dir = tempfile::tempdir().unwrap();
     let said = |command: &str, password: &str| {
-        let file = dir.path().join("fallgate.yaml");
-        std::fs::write(&file, config(password)).unwrap();
-        let said = std::process::Command::new(env!("CARGO_BIN_EXE_fallgate"))
-            .args([command, "--config"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        secrets::none_in("stdout", &said.stdout);
-        secrets::none_in("stderr", &said.stderr);
-        (said.status.success(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+        tried(command, &format!("{{redis: 'redis://:{password}@{}'}}", redis.address()))
     };
     let (ok, text) = said("check", "r1ght-password");
     assert!(ok, "{text}");

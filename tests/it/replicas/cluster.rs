@@ -10,7 +10,7 @@ use crate::support::{
     ADMIN_TOKEN, Metrics, TOKEN, Wire, eventually, get as ask_for, loopback,
     process::Process,
     redis::Redis,
-    uuid,
+    secrets, uuid,
     wire::{Reply, end, put, start, start_body},
 };
 
@@ -198,4 +198,19 @@ impl Client {
         let host = self.next();
         Wire::plain(host).await.ask(&end(host, &self.id, "DONE")).await
     }
+}
+
+/// Whether a command goes well with a config of this state, and what it says.
+pub(crate) fn tried(command: &str, state: &str) -> (bool, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fallgate.yaml");
+    let config = format!(
+        "version: 1\nlisteners:\n  - {{name: plain, protocol: http, address: '127.0.0.1:0', upstream: u}}\nupstreams:\n  - {{name: u, nodes: [{{name: n, host: 127.0.0.1, ports: {{http: 1}}}}]}}\nstate: {state}\nadmin: {{address: off}}\n"
+    );
+    std::fs::write(&file, config).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_fallgate"));
+    let said = program.args([command, "--config"]).arg(&file).output().unwrap();
+    secrets::none_in("stdout", &said.stdout);
+    secrets::none_in("stderr", &said.stderr);
+    (said.status.success(), String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
 }

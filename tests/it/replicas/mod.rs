@@ -13,4 +13,4 @@ mod sessions;
 mod shares;
 
 pub(super) use balancer::Balancer;
-pub(super) use cluster::{Client, Cluster, Plan, redis_of};
+pub(super) use cluster::{Client, Cluster, Plan, redis_of, tried};
