@@ -221,7 +221,8 @@ async fn in_its_sandbox_the_service_does_all_its_work_and_outlives_a_crash_and_a
     transfers(&machine, files.path(), 3).await;
 
     machine.ok(&["systemctl", "reload", "fallgate"]);
-    assert_eq!(machine.of_service("ActiveState"), "active");
+    // Until the config is read it is "reloading".
+    eventually("the end of a reload", || (machine.of_service("ActiveState") == "active").then_some(())).await;
 
     // The process that has taken over is started again like the first one.
     eventually("the end of the process before", || (!machine.path(&format!("/proc/{second}")).exists()).then_some(()))
