@@ -84,7 +84,7 @@ pub struct Part {
     pub lengths_differ: u64,
     /// The size that the node announced last for the file that the client asks for next.
     pub announced: Option<u64>,
-    /// How many requests of the session there were when that was announced, over all replicas.
+    /// How many times a next file had been announced by then, over all replicas.
     pub turn: u64,
 }
 
