@@ -1,9 +1,10 @@
-//! What the command line says of itself: help, mistakes and their hints, exit status, completions, the manual page.
+//! What the command line says of itself: help, mistakes and their hints, exit status, completions, the manual page, the demo.
 
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use crate::{cli::said, support::programs::is_here};
@@ -184,5 +185,59 @@ fn pages_for_the_package_are_written_beside_the_program() {
     for file in ["fallgate.1", "fallgate.bash", "_fallgate", "fallgate.fish"] {
         assert!(std::fs::metadata(dir.path().join(file)).unwrap().len() > 100, "{file}");
         assert!(manifest.contains(&format!("[\"target/release/{file}\", \"usr/share/")), "{file}");
+    }
+}
+
+#[test]
+fn the_demo_moves_real_files_in_10_seconds_and_ends_with_what_to_try_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let mut command = Command::new(PROGRAM);
+    command.args(["demo", "--once"]).env("TMPDIR", dir.path()).env("TERM", "xterm").env_remove("ASCP");
+    let done = command.stdin(Stdio::null()).output().unwrap();
+    let shown = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success(), "{shown}{}", String::from_utf8_lossy(&done.stderr));
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it left files behind");
+    assert!(shown.contains("All good") && shown.contains("What to try next"), "{shown}");
+    // No terminal: neither colours nor a line that is drawn over.
+    assert!(!shown.contains(['\x1b', '\r']), "{shown}");
+    let here = |line: &str| line.contains(PROGRAM) || line.contains(dir.path().to_str().unwrap());
+    assert!(shown.lines().all(|line| here(line) || line.chars().count() <= 80), "{shown}");
+    // Sessions have the names that they have in the records.
+    let rows: Vec<_> = shown.lines().filter(|line| line.contains("  upload    ")).collect();
+    let is_named = |row: &&str| row.split_whitespace().next().unwrap().chars().all(|c| c.is_ascii_hexdigit());
+    assert!(rows.len() == 7 && rows.iter().all(is_named), "{rows:?}");
+    // The README shows it: every step in these words.
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let is_step = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit()) && !line.starts_with("10.");
+    assert_eq!(shown.lines().filter(is_step).count(), 9);
+    for step in shown.lines().filter(is_step) {
+        assert!(readme.lines().any(|line| line == step), "the README does not show: {step}");
+    }
+}
+
+#[test]
+fn the_demo_counts_along_at_a_terminal_and_leaves_colours_to_who_wants_them() {
+    if !is_here("script", &["--version"]) {
+        return;
+    }
+    let shown = |environment: &[(&str, &str)]| {
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &format!("'{PROGRAM}' demo --once"), "/dev/null"]);
+        command.env_remove("NO_COLOR").envs(environment.iter().copied());
+        let done = command.stdin(Stdio::null()).output().unwrap();
+        assert!(done.status.success(), "{environment:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    for (environment, has_colours, counts_along) in [
+        (&[("TERM", "xterm")][..], true, true),
+        (&[("TERM", "xterm"), ("NO_COLOR", "1")], false, true),
+        (&[("TERM", "dumb")], false, false),
+    ] {
+        let text = shown(environment);
+        assert_eq!(text.contains("\x1b[1m"), has_colours, "{environment:?}");
+        assert_eq!(text.contains(" of 25.5 MB"), counts_along, "{environment:?}");
+        assert_eq!(text.contains('\x1b'), counts_along, "{environment:?}");
     }
 }
