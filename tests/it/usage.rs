@@ -182,7 +182,7 @@ fn pages_for_the_package_are_written_beside_the_program() {
     std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
     assert!(Command::new(repository("scripts/pages")).arg(&program).status().unwrap().success());
     let manifest = std::fs::read_to_string(repository("Cargo.toml")).unwrap();
-    for file in ["fallgate.1", "fallgate.bash", "_fallgate", "fallgate.fish"] {
+    for file in ["fallgate.1.gz", "fallgate.bash", "_fallgate", "fallgate.fish"] {
         assert!(std::fs::metadata(dir.path().join(file)).unwrap().len() > 100, "{file}");
         assert!(manifest.contains(&format!("[\"target/release/{file}\", \"usr/share/")), "{file}");
     }
