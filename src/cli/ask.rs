@@ -18,7 +18,7 @@ const LONGEST: usize = 64 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    #[error("cannot be reached: {0}")]
+    #[error("cannot be reached: {0}{hint}", hint = hint(.0))]
     Unreachable(io::Error),
     #[error("the answer broke off: {0}")]
     Broken(io::Error),
@@ -28,6 +28,16 @@ pub(super) enum AskError {
     BadToken,
     #[error("it answers {status}: {message}")]
     Refused { status: u16, message: String },
+}
+
+/// Where to look when nobody is there.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "\n  hint: nothing listens there; admin.address of the gateway's config says where its door is"
+        }
+        _ => "",
+    }
 }
 
 /// Where an admin door is: `http://HOST:PORT`, with a path where a proxy stands in front of it.

@@ -11,10 +11,14 @@ pub(super) struct Options {
     /// The config file (YAML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The admin door of a running gateway, such as `http://127.0.0.1:9180`.
+    /// Compare with the gateway at this admin door.
+    ///
+    /// Such as `http://127.0.0.1:9180`. What would change there is told, and nothing is changed.
     #[arg(long, value_name = "URL")]
     against: Option<Url>,
-    /// The token for it: a file with one line.
+    /// The token for that admin door: a file with one line.
+    ///
+    /// Not needed on the gateway's own host.
     #[arg(long, value_name = "FILE", requires = "against")]
     token_file: Option<PathBuf>,
 }

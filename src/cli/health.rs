@@ -15,10 +15,14 @@ pub(super) struct Options {
     /// The admin door of the gateway.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9180", value_parser = clap::value_parser!(Url))]
     url: Url,
-    /// Ask the admin door that this config names instead. It is read as it is now, and must be good.
+    /// Ask the admin door that this config names instead.
+    ///
+    /// The file is read as it is now, and must be good.
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     config: Option<PathBuf>,
-    /// Ask whether it takes new sessions; a gateway that drains does not.
+    /// Ask whether it takes new sessions.
+    ///
+    /// A gateway that drains does not, nor one whose nodes were not checked yet.
     #[arg(long)]
     ready: bool,
 }

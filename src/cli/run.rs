@@ -1,6 +1,7 @@
 //! `fallgate run`: start, obey signals, drain.
 
 use std::{
+    io,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -8,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, OK, USAGE, complain};
+use super::{FAILED, OK, USAGE, advise, complain};
 use crate::{
     config::Config,
     gateway::{Gateway, Predecessor, Program, Start, StartError},
@@ -108,6 +109,7 @@ async fn serve(
         Ok(gateway) => gateway,
         Err(error) => {
             complain(&error);
+            hint(&error).into_iter().for_each(advise);
             before.into_iter().for_each(|before| before.refuse(chain(&error)));
             return if matches!(error, StartError::Build(_)) { USAGE } else { FAILED };
         }
@@ -148,6 +150,17 @@ async fn serve(
     }
     tracing::info!("Stopped.");
     OK
+}
+
+/// What to do about an address that is not to be had.
+fn hint(error: &StartError) -> Option<&'static str> {
+    let StartError::Bind { source, .. } = error else { return None };
+    match source.kind() {
+        io::ErrorKind::AddrInUse => Some("another process has it; `ss -tulnp` as root names all who have one"),
+        io::ErrorKind::AddrNotAvailable => Some("this host has no such address; `ip address` shows those that it has"),
+        io::ErrorKind::PermissionDenied => Some("ports below 1024 need CAP_NET_BIND_SERVICE"),
+        _ => None,
+    }
 }
 
 /// How this process was started: by this name, with these arguments.

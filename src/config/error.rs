@@ -8,12 +8,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}{}", path.display(), hint.iter().map(|hint| format!("\n  hint: {hint}")).collect::<String>())]
     Read {
         /// The file as it was named.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+        /// What may have been meant.
+        hint: Option<String>,
     },
     /// The file was read and is wrong in at least one place.
     #[error("{}", render(problems, file.as_ref()))]

@@ -21,6 +21,7 @@ pub mod host;
 mod leaf;
 mod limits;
 mod listener;
+mod misread;
 mod policy;
 mod ports;
 mod process;
@@ -123,8 +124,10 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or anything in it is wrong; then all of it is reported.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| {
+            let hint = misread::hint(path, &source);
+            ConfigError::Read { path: path.to_owned(), source, hint }
+        })?;
         // Absolute, so that two processes with different working directories mean the same files by the same names.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new(""));

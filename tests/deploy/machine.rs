@@ -82,6 +82,8 @@ pub(crate) fn package() -> Option<&'static Path> {
         // It looks for the program of a release, and that of the tests will do.
         fs::create_dir(dir.path().join("release")).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_fallgate"), dir.path().join("release/fallgate")).unwrap();
+        let pages = Command::new(here("scripts/pages")).arg(dir.path().join("release/fallgate")).status().unwrap();
+        assert!(pages.success(), "no pages for the package");
         let mut command = Command::new(tool.join("cargo-deb"));
         command
             .args(["--no-build", "--strip", "--fast", "--quiet", "--offline", "--locked", "--output"])

@@ -18,6 +18,15 @@ async fn the_package_starts_as_it_is_hands_over_when_it_is_renewed_and_leaves_no
     machine.ok(&["test", "-e", "/var/lib/fallgate/state"]);
     assert_eq!(machine.ok(&["stat", "--format=%A %U %G", "/etc/fallgate/fallgate.yaml"]), "-rw-r----- root fallgate");
 
+    for page in [
+        "/usr/share/man/man1/fallgate.1.gz",
+        "/usr/share/bash-completion/completions/fallgate",
+        "/usr/share/zsh/vendor-completions/_fallgate",
+        "/usr/share/fish/vendor_completions.d/fallgate.fish",
+    ] {
+        machine.ok(&["test", "-s", page]);
+    }
+
     // The same again is an upgrade: another process serves, and systemd knows it.
     let before = machine.of_service("MainPID");
     machine.ok(&["sh", "-c", "echo '# mine' >> /etc/fallgate/fallgate.yaml"]);

@@ -63,6 +63,8 @@ const ROOMS_OF: &[(&str, &[&str])] = &[
     ("argon2", &["forward"]),
     ("sha_crypt", &["forward"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("governor", &["limit"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),

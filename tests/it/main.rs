@@ -67,3 +67,4 @@ mod tls;
 mod transfer;
 mod tunnel;
 mod upgrade;
+mod usage;

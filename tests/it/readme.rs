@@ -116,11 +116,28 @@ fn the_configs_of_the_readme_are_those_that_are_shipped() {
 }
 
 #[test]
-fn every_file_that_the_readme_links_to_is_there() {
-    let text = readme();
-    for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        if !link.starts_with("http") && !link.starts_with('#') {
-            assert!(root().join(link.split('#').next().unwrap()).exists(), "{link}");
+fn every_file_that_readme_and_contributing_link_to_is_there() {
+    for text in ["README.md", "CONTRIBUTING.md"].map(|name| std::fs::read_to_string(root().join(name)).unwrap()) {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.starts_with("http") && !link.starts_with('#') {
+                assert!(root().join(link.split('#').next().unwrap()).exists(), "{link}");
+            }
         }
     }
+}
+
+#[test]
+fn every_place_that_contributing_names_is_there() {
+    let text = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let named = text.split(['`', ' ', '\n', '(', ')', '"', '$']).filter(|word| {
+        ["src/", "tests/", "scripts/", "deploy/", "config/", "docs/"].iter().any(|folder| word.starts_with(folder))
+    });
+    let mut seen = 0;
+    for place in named.map(|place| place.trim_end_matches([',', '.', ';', ':', ']'])) {
+        seen += 1;
+        // Of a pattern the folder.
+        let place = place.split('*').next().unwrap();
+        assert!(root().join(place).exists(), "{place}");
+    }
+    assert!(seen > 20, "only {seen}");
 }

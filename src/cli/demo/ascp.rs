@@ -1,44 +1,39 @@
-//! The real client, where there is one, and the command to try it by hand.
+//! The real client, where there is one.
 
 use std::path::PathBuf;
 
 use tokio::process::Command;
 
 use super::{
-    Result, say,
+    Result,
     stage::{Stage, TOKEN},
 };
 
 /// Sends the demo's folder with the client of `$ASCP` or on PATH; says so when there is none.
 pub(super) async fn try_it(stage: &Stage) -> Result<()> {
     let Some(program) = find() else {
-        say("\n10. The real client: no `ascp` in $ASCP or on PATH, so this step is left out");
+        stage.screen.step("10. The real client: no `ascp` in $ASCP or on PATH, so this step is left out");
+        stage.screen.aside("To have it, in the repository: ASCP=$(tests/get-ascp) scripts/demo");
         return Ok(());
     };
-    say(format_args!("\n10. The real client: {}", program.display()));
+    stage.screen.step(format_args!("10. The real client: {}", program.display()));
     let status = Command::new(&program)
         .args(arguments(stage))
         .env("ASPERA_SCP_TOKEN", TOKEN)
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
         .status()
         .await?;
     if !status.success() {
         return Err(format!("ascp failed: {status}").into());
     }
-    say("   exit status 0");
+    stage.screen.proof("It sent the folder `photos` and ended with exit status 0.");
     Ok(())
 }
 
-/// How to try it oneself.
-pub(super) fn invite(stage: &Stage) {
-    say("Your turn, with the real client (a fallback by HTTPS, forced by -y F):\n");
-    say(format_args!("   export ASPERA_SCP_TOKEN={TOKEN}"));
-    say(format_args!("   ascp {}", arguments(stage).join(" ")));
-    say("\nThe gateway stays until Ctrl-C.");
-}
-
-fn arguments(stage: &Stage) -> Vec<String> {
+/// What it is told: a fallback over HTTPS, forced by `-y F`, of the folder `photos`.
+pub(super) fn arguments(stage: &Stage) -> Vec<String> {
     let file = |name: &str| stage.dir.path().join(name).display().to_string();
     let mut all: Vec<String> = ["-y", "F", "-t"].map(String::from).into();
     all.push(stage.https.port().to_string());

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Result, say, stage::Stage};
+use super::{Result, stage::Stage};
 
 /// Datagrams of the step, and the length of each in bytes.
 const DATAGRAMS: (u64, usize) = (2000, 1400);
@@ -66,13 +66,13 @@ async fn answer(data: UdpSocket, taken: Arc<AtomicU64>) {
 
 /// Control and data of one client meet on one node; a stranger's datagrams reach none.
 pub(super) async fn play(stage: &Stage) -> Result<()> {
-    say("\n7. The nominal path, with stand-ins for sshd and FASP: control and data meet");
+    stage.screen.step("7. The nominal path, with stand-ins for sshd and FASP: control and data meet");
     let mut control = TcpStream::connect(stage.control).await?;
     let mut greeting = [0; 64];
     let n = timeout(PATIENCE, control.read(&mut greeting)).await??;
     let greeting = String::from_utf8_lossy(greeting.get(..n).unwrap_or_default()).trim().to_owned();
     let node = greeting.trim_start_matches("SSH-2.0-");
-    say(format_args!("   Control connection: {greeting}, so it is on node {node}"));
+    stage.screen.line(format_args!("Control connection: {greeting}, so it is on node {node}"));
     let data = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     data.connect(stage.data).await?;
     let (datagrams, length) = DATAGRAMS;
@@ -86,13 +86,13 @@ pub(super) async fn play(stage: &Stage) -> Result<()> {
             return Err(format!("node {name} got {taken} datagrams").into());
         }
     }
-    say(format_args!("   {datagrams} datagrams of {length} B over UDP, and their answers: all on {node}"));
+    stage.screen.line(format_args!("{datagrams} datagrams of {length} B over UDP, and their answers: all on {node}"));
     let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await?;
     stranger.connect(stage.data).await?;
     stranger.send(b"let me in").await?;
     if timeout(Duration::from_millis(200), stranger.recv(&mut [0; 16])).await.is_ok() {
         return Err("a stranger was let in".into());
     }
-    say("   A datagram from 127.0.0.2, which has no control connection: dropped");
+    stage.screen.proof("A datagram from 127.0.0.2, which has no control connection: dropped");
     Ok(())
 }

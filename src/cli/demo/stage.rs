@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Result, files, nominal::StandIn};
+use super::{Result, files, nominal::StandIn, screen::Screen};
 use crate::{
     config::Config,
     gateway::Gateway,
@@ -20,6 +20,7 @@ pub(super) const TOKEN: &str = "ATM3_ACsGh7NRzGA2-ANT6j6mT3O4UYw48JKSstgxg2y8Pun
 
 /// All that runs; it ends when this drops.
 pub(super) struct Stage {
+    pub(super) screen: Screen,
     pub(super) dir: tempfile::TempDir,
     pub(super) photos: PathBuf,
     pub(super) gateway: Gateway,
@@ -34,7 +35,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set() -> Result<Stage> {
+    pub(super) async fn set(screen: Screen) -> Result<Stage> {
         let dir = tempfile::Builder::new().prefix("fallgate-demo-").tempdir()?;
         let photos = files::make(dir.path())?;
         let (mut nodes, mut stand_ins) = (Vec::new(), Vec::new());
@@ -76,7 +77,7 @@ admin: {{ address: "127.0.0.1:0" }}
             |name: &str| addresses.iter().find(|(n, _)| n == name).map(|(_, a)| *a).ok_or("a listener is missing");
         let (https, http) = (find("fallback-https")?, find("fallback-http")?);
         let (control, data) = (find("control")?, find("data")?);
-        Ok(Stage { dir, photos, https, http, control, data, gateway, nodes, stand_ins })
+        Ok(Stage { screen, dir, photos, https, http, control, data, gateway, nodes, stand_ins })
     }
 
     /// A client of one of the two ports.

@@ -14,7 +14,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{FAILED, OK, USAGE, complain, say};
+use super::{FAILED, USAGE, complain, print};
 use crate::config::Config;
 use openings::{Opening, Wall, openings};
 use rules::Site;
@@ -27,10 +27,14 @@ pub(super) struct Options {
     /// The config file (YAML).
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The name or address by which clients know the gateway; otherwise that of a listener.
-    #[arg(long, value_name = "PUBLIC_NAME")]
+    /// What clients call the gateway: a name or an address.
+    ///
+    /// Otherwise the address of a listener, where one has an address of its own.
+    #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// An address of the gateway in its network, for firewalls; repeat it for more. Those that the config names are known.
+    /// An address of the gateway, for firewalls; can be repeated.
+    ///
+    /// It is that in the gateway's own network. Those that the config names are known.
     #[arg(long, value_name = "IP")]
     address: Vec<IpAddr>,
     /// All of it as one JSON object.
@@ -39,7 +43,7 @@ pub(super) struct Options {
     /// Only this, in a form that can be used as it is.
     #[arg(long, value_enum, conflicts_with = "json")]
     part: Option<Part>,
-    /// Only what an application must do that makes transfer specs.
+    /// Only what an application must do to make transfer specs.
     #[arg(long, conflicts_with_all = ["json", "part"])]
     session: bool,
 }
@@ -90,10 +94,7 @@ pub(super) fn explain(options: &Options) -> u8 {
         None => text::whole(&all, &options.config),
     };
     match said {
-        Ok(text) => {
-            say(text.trim_end());
-            OK
-        }
+        Ok(text) => print(&format!("{}\n", text.trim_end())),
         Err(error) => {
             complain(&error);
             FAILED
