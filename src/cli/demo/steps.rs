@@ -1,12 +1,18 @@
 //! The transfers that the demo shows, each with its proof.
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use super::{
     Result, files, nominal, say,
     stage::{Stage, TOKEN},
 };
 use crate::node::client::{Report, text_of};
+
+/// A record that takes longer is not waited for.
+const RECORDED: Duration = Duration::from_secs(5);
 
 /// Plays all of them; the first that goes wrong ends the demo.
 pub(super) async fn all(stage: &mut Stage) -> Result<()> {
@@ -36,7 +42,7 @@ async fn up(stage: &Stage) -> Result<&'static str> {
     let tree = files::tree(&stage.photos)?;
     say(format_args!("\n2. Upload over HTTPS: the folder `photos`, {} files and an empty folder", tree.len() - 1));
     let start = Instant::now();
-    let report = good(stage.client(true, TOKEN)?.upload(std::slice::from_ref(&stage.photos), "/").await?)?;
+    let report = good(run(stage, stage.client(true, TOKEN)?.upload(std::slice::from_ref(&stage.photos), "/")).await?)?;
     let node = stage.node_of(&report.session);
     told(&report, node, start);
     same(&stage.photos, &stage.dir.path().join(node).join("up/photos"))?;
@@ -54,7 +60,7 @@ async fn down(stage: &Stage, uploaded: &str) -> Result<()> {
     let into = stage.dir.path().join("back");
     std::fs::create_dir(&into)?;
     let start = Instant::now();
-    let report = good(stage.client(true, TOKEN)?.download(&["photos".into()], &into).await?)?;
+    let report = good(run(stage, stage.client(true, TOKEN)?.download(&["photos".into()], &into)).await?)?;
     told(&report, stage.node_of(&report.session), start);
     let (sent, back) = (files::tree(&stage.photos)?, files::tree(&into.join("photos"))?);
     // An empty folder has no request of its own on the way down.
@@ -69,14 +75,15 @@ async fn plain(stage: &Stage) -> Result<()> {
     say("\n4. Upload over plain HTTP: one file, one connection a request");
     let start = Instant::now();
     let file = stage.photos.join("2026/thumb-00.jpg");
-    let report = good(stage.client(false, TOKEN)?.upload(&[file], "/").await?)?;
+    let report = good(run(stage, stage.client(false, TOKEN)?.upload(&[file], "/")).await?)?;
     told(&report, stage.node_of(&report.session), start);
     Ok(())
 }
 
 async fn refused(stage: &Stage) -> Result<()> {
     say("\n5. A token of the wrong shape is refused at the edge; no node hears of it");
-    let report = stage.client(true, "open sesame")?.upload(std::slice::from_ref(&stage.photos), "/").await?;
+    let client = stage.client(true, "open sesame")?;
+    let report = run(stage, client.upload(std::slice::from_ref(&stage.photos), "/")).await?;
     if report.is_ok() || stage.node_of(&report.session) != "no node" {
         return Err("it was not refused".into());
     }
@@ -93,7 +100,7 @@ async fn resumed(stage: &Stage) -> Result<()> {
         node.set_faults(vec!["put:1=rst@10000000".parse()?]);
     }
     let client = stage.client(true, TOKEN)?;
-    let cut = client.upload(std::slice::from_ref(&file), "/").await?;
+    let cut = run(stage, client.upload(std::slice::from_ref(&file), "/")).await?;
     let first = stage.node_of(&cut.session);
     say(format_args!("   First run:  {} (code {}), on node {first}", text_of(cut.code), cut.code));
     for (_, node) in &stage.nodes {
@@ -104,7 +111,7 @@ async fn resumed(stage: &Stage) -> Result<()> {
         std::fs::create_dir_all(&to)?;
         std::fs::copy(from.join("night.mov.partial"), to.join("night.mov.partial"))?;
     }
-    let report = good(client.upload(std::slice::from_ref(&file), "/").await?)?;
+    let report = good(run(stage, client.upload(std::slice::from_ref(&file), "/")).await?)?;
     let node = stage.node_of(&report.session);
     say(format_args!("   Second run: {} more, on node {node}", size(report.bytes)));
     if std::fs::read(&file)? != std::fs::read(stage.dir.path().join(node).join("up/night.mov"))? {
@@ -121,26 +128,44 @@ async fn death(stage: &mut Stage) -> Result<()> {
     for file in ["2026/thumb-01.jpg", "2026/thumb-02.jpg"] {
         let start = Instant::now();
         let file = stage.photos.join(file);
-        let report = good(stage.client(true, TOKEN)?.upload(&[file], "/").await?)?;
+        let report = good(run(stage, stage.client(true, TOKEN)?.upload(&[file], "/")).await?)?;
         told(&report, stage.node_of(&report.session), start);
     }
     Ok(())
 }
 
+/// One session, until its record is written: that is shortly after its client is through, and the next one is to stand below it.
+async fn run<E>(stage: &Stage, session: impl Future<Output = std::result::Result<Report, E>>) -> Result<Report>
+where
+    Box<dyn std::error::Error>: From<E>,
+{
+    let before = sessions(stage)?.len();
+    let report = session.await?;
+    let begin = Instant::now();
+    while sessions(stage)?.len() == before && begin.elapsed() < RECORDED {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(report)
+}
+
+/// The records of sessions that are written so far.
+fn sessions(stage: &Stage) -> Result<Vec<serde_json::Value>> {
+    let log = std::fs::read_to_string(stage.dir.path().join("access.log"))?;
+    // What stands behind the last end of a line is still being written.
+    let lines = log.rsplit_once('\n').map_or("", |(whole, _)| whole).lines();
+    let records = lines.map(serde_json::from_str).collect::<std::result::Result<Vec<serde_json::Value>, _>>()?;
+    Ok(records.into_iter().filter(|record| record["kind"] == "session").collect())
+}
+
 fn records(stage: &Stage) -> Result<()> {
     say("\n9. What the operator has of it: one line per session (connection, flow)");
-    let log = std::fs::read_to_string(stage.dir.path().join("access.log"))?;
     say("   session       way       node   outcome  files  bytes up   bytes down");
-    for line in log.lines() {
-        let record: serde_json::Value = serde_json::from_str(line)?;
-        if record["kind"] != "session" {
-            continue;
-        }
+    for record in sessions(stage)? {
         let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
         let number = |key: &str| record[key].as_u64().unwrap_or(0);
         say(format_args!(
             "   {:<13} {:<9} {:<6} {:<8} {:>5}  {:<10} {}",
-            text("session"),
+            text("id"),
             text("direction"),
             text("node"),
             text("outcome"),
