@@ -1,5 +1,6 @@
-//! The documentation says what is: its words exist.
+//! The documentation says what is: its words exist, and what it shows of others they take.
 
+mod peers;
 mod troubles;
 
 use std::path::{Path, PathBuf};
