@@ -1,5 +1,6 @@
-//! The documentation says what is: its words exist, and what it shows of others they take.
+//! The documentation says what is: its words exist, its configs are good, and what it shows of others they take.
 
+mod configs;
 mod peers;
 mod troubles;
 
