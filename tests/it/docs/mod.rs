@@ -1,6 +1,8 @@
-//! The documentation says what is: its words exist, its configs are good, and what it shows of others they take.
+//! The documentation says what is: its links lead somewhere, its commands run, its configs are good, its words exist.
 
+mod commands;
 mod configs;
+mod links;
 mod peers;
 mod troubles;
 
