@@ -120,4 +120,22 @@ mod tests {
             }
         }
     }
+
+    /// Of each code there is a section, and in it a row for each word that its user may have read it for.
+    #[test]
+    fn whoever_reads_of_a_refused_start_finds_the_word_under_its_code() {
+        use Reason::*;
+        // Whoever is closed without an answer reads that the connection failed.
+        let unanswered = [TlsHandshake, TlsTimeout, ProxyProtocol, ClientLost, NodeSilent, NodeNotSsh];
+        let page = include_str!("../../docs/troubleshooting.md");
+        for reason in Reason::ALL.iter().filter(|reason| !unanswered.contains(reason)) {
+            let code = answer(*reason, Operation::Start).management_error.unwrap();
+            let is_elsewhere = code == INTERNAL && *reason != Internal;
+            let section = page.split("\n## ").find(|section| section.starts_with(&format!("Code {code}: "))).unwrap();
+            assert!(
+                is_elsewhere || section.contains(&format!("\n| `{reason}` |")),
+                "{reason} is not under code {code}"
+            );
+        }
+    }
 }

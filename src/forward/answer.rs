@@ -103,4 +103,15 @@ mod tests {
             assert!(text.contains(&format!("\r\nx-real-mgmt-error: {number}\r\n")), "{text}");
         }
     }
+
+    #[test]
+    fn whoever_reads_of_a_refused_start_finds_the_word_under_its_code() {
+        let page = include_str!("../../docs/troubleshooting.md");
+        for reason in Reason::ALL.iter().filter(|reason| status(**reason) != 500) {
+            // Without a number the client reads what belongs to the status, and that is 47 for all that have none.
+            let code = meaning(*reason).2.unwrap_or(47);
+            let section = page.split("\n## ").find(|section| section.starts_with(&format!("Code {code}: "))).unwrap();
+            assert!(section.contains(&format!("\n| `{reason}` |")), "{reason} is not under code {code}");
+        }
+    }
 }
