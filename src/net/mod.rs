@@ -10,6 +10,7 @@ pub mod http1;
 pub mod interfaces;
 pub mod notify;
 pub mod passage;
+pub mod probe;
 pub mod process;
 pub mod proxy_protocol;
 pub mod shortage;
