@@ -6,6 +6,7 @@ mod against;
 mod ask;
 mod check;
 mod demo;
+mod doctor;
 mod explain;
 mod health;
 mod node;
@@ -54,6 +55,12 @@ enum Command {
     /// both ways through them and compares checksums. Uses the real client too where `$ASCP` names it or
     /// it is on PATH. Needs no config and no network; stays until Ctrl-C.
     Demo(demo::Options),
+    /// Tell which path to a server works from here, and how ascp is to be called.
+    ///
+    /// Tries SSH, UDP and the fallback ports of any server as a client would, and through a forward proxy too. Moves no file;
+    /// every session that it starts is ended at once. `fallgate doctor code 47` explains an error number of ascp. Exit
+    /// status: 0 when the nominal path works, 1 when another works or may work, 3 when none does, 2 for wrong usage.
+    Doctor(doctor::Options),
     /// Tell what clients, nodes and firewalls are to be set to, so that they go with a config.
     ///
     /// Prints keys of transfer specs, flags of ascp, settings of the nodes, the table of ports, nftables rules for the two
@@ -97,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
+        Command::Doctor(options) => doctor::doctor(options),
         Command::Explain(options) => explain::explain(&options),
         Command::Upgrade(file) => upgrade::upgrade(&file.config),
         Command::Health(options) => health::health(&options),

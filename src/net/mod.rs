@@ -19,6 +19,7 @@ pub mod ssh;
 pub mod tcp;
 pub mod tls;
 pub mod tls_client;
+pub mod tls_look;
 mod transport;
 pub mod udp;
 

@@ -26,6 +26,7 @@ mod data_churn;
 mod data_hostile;
 mod data_ranges;
 mod discovery;
+mod doctor;
 mod exhaustion;
 mod explain;
 mod flood;
