@@ -70,7 +70,9 @@ impl Way<'_> {
         let is_there =
             matches!(fault.diagnosis, D::FallbackOk | D::FallbackLikely | D::TokenUnneeded | D::RequestChanged);
         looked.findings.push(self.finding(fault));
-        if refused.field("via").is_some() || (refused.interim == 0 && refused.field("x-cache").is_some()) {
+        // A fallgate names no server, so whoever does stands before it.
+        let is_fronted = refused.field("x-fallgate-error").is_some() && refused.field("server").is_some();
+        if is_fronted || refused.field("via").is_some() || refused.field("x-cache").is_some() {
             looked
                 .findings
                 .push(self.finding(Fault::new(D::Intermediary, format!("an answer{}", proxy::by(&refused)))));
@@ -155,13 +157,17 @@ impl Way<'_> {
     /// What the answer to a start without a token means.
     fn read(&self, answered: &Answered) -> Fault {
         let status = answered.head.status();
-        let after = answered.after.as_millis();
-        let seen = format!("{status} to a start without a token{} after {after} ms", proxy::by(answered));
+        let interim = match answered.interim {
+            0 => String::new(),
+            n => format!(" and {n} interim answers"),
+        };
+        let after = format!("{} ms{interim}", answered.after.as_millis());
+        let seen = format!("{status} to a start without a token{} after {after}", proxy::by(answered));
         if answered.head.fields().next().is_none() {
             return Fault::new(D::BadAnswer, format!("{status} without a single field"));
         }
         if let Some(word) = answered.field("x-fallgate-error") {
-            let seen = format!("a fallgate, {status} {word} after {after} ms");
+            let seen = format!("a fallgate, {status} {word} after {after}");
             return Fault::new(of_fallgate(&word, status), seen);
         }
         let is_own = self.proxy.is_some() && !self.tls && proxy::is_its_own(answered);

@@ -204,7 +204,7 @@ mod tests {
             let (secret, mut heard) = (Secret::new(b"one"), Heard::default());
             let question = secret.question(&[7; 16], NOW, LEAST);
             let mut changed = question.clone();
-            changed[at] ^= 1 << bit;
+            changed[at] ^= 1_u8 << bit;
             prop_assert_eq!(heard.take(&secret, &changed, NOW), Err(ProbeResult::Forged));
             prop_assert_eq!(heard.take(&secret, &question[..cut], NOW), Err(ProbeResult::Forged));
             prop_assert_eq!(heard.take(&Secret::new(b"other"), &question, NOW), Err(ProbeResult::Forged));

@@ -68,8 +68,8 @@ async fn nginx_is_told_by_its_size_limit_and_its_http_1_0_and_when_tuned_all_is_
     let _nginx = run("nginx", &["-p", prefix, "-c", "nginx.conf"], dir.path(), web.port()).await;
     for (at, expected) in [
         (stock, &["token_unneeded", "body_capped"][..]),
-        (old, &["request_changed", "body_capped"]),
-        (tuned, &["fallback_ok", "body_uncapped"]),
+        (old, &["request_changed", "intermediary", "body_capped"]),
+        (tuned, &["fallback_ok", "intermediary", "body_uncapped"]),
         (web, &["not_fallback"]),
     ] {
         assert_eq!(Seat::new().await.http(at).words(Path::Http).await, expected);
