@@ -1,5 +1,6 @@
 //! The doctor against peers of which the truth is known: what it says of each is right.
 
+mod command;
 mod hostile;
 mod others;
 mod paths;

@@ -6,9 +6,13 @@ use fallgate::{
     doctor::{Path, Verdict},
     net::probe::{LEAST, MOST, Secret},
 };
+use tokio::net::UdpSocket;
 
 use super::{Seat, words};
-use crate::support::nominal::{Peer, Place, ask, client, hear};
+use crate::support::{
+    loopback,
+    nominal::{Peer, Place, ask, client, hear},
+};
 
 /// A gateway of the nominal path that answers doctors with this secret; the secret's file.
 async fn gateway(node: &Peer, secret: &str) -> (Place, tempfile::NamedTempFile) {
@@ -98,4 +102,35 @@ async fn a_reload_takes_another_secret_and_lets_no_probe_be_answered_twice() {
         assert!(n < 250, "probes are still answered");
         let _ = hear(&socket, Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_on_which_only_small_datagrams_pass_is_told_by_the_size() {
+    let node = Peer::start("a").await;
+    let (place, file) = gateway(&node, "0123456789abcdef\n").await;
+    let data = place.address("data").await;
+    let (near, far) = (UdpSocket::bind(loopback(0)).await.unwrap(), UdpSocket::bind(loopback(0)).await.unwrap());
+    far.connect(data).await.unwrap();
+    let between = near.local_addr().unwrap();
+    let narrow = tokio::spawn(async move {
+        let (mut up, mut down, mut client) = ([0; 2048], [0; 2048], None);
+        loop {
+            tokio::select! {
+                Ok((n, from)) = near.recv_from(&mut up) => {
+                    client = Some(from);
+                    if n < 1000 {
+                        let _ = far.send(&up[..n]).await;
+                    }
+                }
+                Ok(n) = far.recv(&mut down) => {
+                    let _ = near.send_to(&down[..n], client.unwrap()).await;
+                }
+            }
+        }
+    });
+    let mut seat = Seat::new().await.udp(between);
+    seat.question.secret = Some(Secret::read(file.path()).unwrap());
+    seat.question.timeout = Duration::from_millis(300);
+    assert_eq!(seat.words(Path::Udp).await, ["udp_large_lost"]);
+    narrow.abort();
 }
