@@ -2,11 +2,16 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::peer::{DeadPort, Peer};
+use crate::support::{
+    peer::{DeadPort, Peer},
+    secrets,
+};
 
 fn said(arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fallgate"));
     let output = command.arg("doctor").args(arguments).stdin(Stdio::null()).output().unwrap();
+    secrets::none_in("stdout", &output.stdout);
+    secrets::none_in("stderr", &output.stderr);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
