@@ -21,6 +21,7 @@
 //!
 //! ```text
 //! roof     main -> cli -> gateway       builds the doors, reloads, drains; the one room that knows all
+//!                     -> doctor        a client that moves nothing: which path to a server works, and why another does not
 //! doors    fallback   relay   forward   admin   node      node is the guest house: a transfer node and a client for demo and tests
 //! rules    upstream (which node)   limit (how much)   shared (what other processes know)   tunnel (two streams joined)
 //! ground   net (sockets, TLS, HTTP/1 airlock)   telemetry (metrics, words, access log)
@@ -104,6 +105,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod fallback;
 pub mod forward;
 pub mod gateway;

@@ -8,6 +8,7 @@ mod ask;
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod explain;
 mod health;
 mod manual;
@@ -79,6 +80,13 @@ enum Command {
     ///
     /// Exit status: 0 when everything went well, 1 at the first step that did not.
     Demo(demo::Options),
+    /// Tell which path to a server works from here, and how ascp is to be called.
+    ///
+    /// Tries SSH, UDP and the fallback ports of any server as a client would, and through a forward proxy too. Moves no file;
+    /// every session that it starts is ended at once. `fallgate doctor code 47` explains an error number of ascp.
+    ///
+    /// Exit status: 0 when the nominal path works, 1 when another works or may work, 3 when none does, 2 for wrong usage.
+    Doctor(doctor::Options),
     /// Tell what a config wants of clients, nodes and firewalls.
     ///
     /// Prints keys of transfer specs, flags of ascp, settings of the nodes, the table of ports, nftables rules for the two
@@ -145,6 +153,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => run::run(&file.config),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => demo::demo(&options),
+        Command::Doctor(options) => doctor::doctor(options),
         Command::Explain(options) => explain::explain(&options),
         Command::Upgrade(file) => upgrade::upgrade(&file.config),
         Command::Health(options) => health::health(&options),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 
 impl Config {
-    /// The files that are read when it is applied: certificates, keys, authorities, users and the token.
+    /// The files that are read when it is applied: certificates, keys, authorities, users, the token and the secret of doctors.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
@@ -17,7 +17,13 @@ impl Config {
         let users = self.policies.iter().filter_map(|policy| policy.auth.users_file.clone());
         let of_state = self.state.redis().map(|redis| [redis.password_file.clone(), redis.ca_file.clone()]);
         let of_state = of_state.into_iter().flatten().flatten();
-        files.extend(authorities.chain(users).chain(of_state).chain(self.admin.token_file.clone()));
+        files.extend(
+            authorities
+                .chain(users)
+                .chain(of_state)
+                .chain(self.admin.token_file.clone())
+                .chain(self.doctor.secret_file.clone()),
+        );
         files
     }
 
@@ -39,6 +45,7 @@ impl Config {
         self.state.resolve(base);
         self.access_log.resolve(base);
         self.admin.resolve(base);
+        self.doctor.resolve(base);
     }
 }
 
@@ -59,18 +66,30 @@ policies: [{ name: p, auth: { users_file: users }, allow: [] }]
 state: { file: state }
 access_log: { path: access.log }
 admin: { token_file: token }
+doctor: { secret_file: doctor }
 "#;
         let config = Config::from_yaml(text, Path::new("/etc")).unwrap();
         let mut told: Vec<_> = config.files().iter().map(|file| file.to_str().unwrap().to_owned()).collect();
         told.sort();
-        let names =
-            ["a.crt", "a.key", "b.crt", "b.key", "c.crt", "c.key", "clients.pem", "nodes.pem", "token", "users"];
+        let names = [
+            "a.crt",
+            "a.key",
+            "b.crt",
+            "b.key",
+            "c.crt",
+            "c.key",
+            "clients.pem",
+            "doctor",
+            "nodes.pem",
+            "token",
+            "users",
+        ];
         assert_eq!(told, names.map(|name| format!("/etc/{name}")));
         let shared =
             text.replace("{ file: state }", "{ redis: 'rediss://cache', password_file: word, ca_file: redis.pem }");
         let told = Config::from_yaml(&shared, Path::new("/etc")).unwrap().files();
         assert!(["/etc/word", "/etc/redis.pem"].iter().all(|file| told.iter().any(|told| told == Path::new(file))));
         let keys = Config::schema().to_string().matches("\"format\":\"file\"").count();
-        assert_eq!(keys, 12, "a key that names a file came or went: is it in `files`, unless it is written to?");
+        assert_eq!(keys, 13, "a key that names a file came or went: is it in `files`, unless it is written to?");
     }
 }

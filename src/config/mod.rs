@@ -60,7 +60,9 @@ pub use listener::{
 };
 pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleConfig};
 pub use ports::PortRange;
-pub use process::{AccessLogConfig, AccessLogFormat, AdminConfig, LogConfig, LogLevel, ReloadConfig, TimeoutsConfig};
+pub use process::{
+    AccessLogConfig, AccessLogFormat, AdminConfig, DoctorConfig, LogConfig, LogLevel, ReloadConfig, TimeoutsConfig,
+};
 pub use relay::Gate;
 pub use replicas::{OnUnavailable, RedisConfig, RedisUrl};
 pub use resolver::ResolverConfig;
@@ -113,6 +115,9 @@ pub struct Config {
     /// What the gateway says about itself.
     #[serde(default)]
     pub log: LogConfig,
+    /// Whether `fallgate doctor` is answered at the data ports.
+    #[serde(default)]
+    pub doctor: DoctorConfig,
     /// The operator's own door.
     #[serde(default)]
     pub admin: AdminConfig,

@@ -1,4 +1,4 @@
-//! The small sections that hold for the whole process: `timeouts`, `reload`, `access_log`, `log` and `admin`.
+//! The small sections that hold for the whole process: `timeouts`, `reload`, `access_log`, `log`, `doctor` and `admin`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -153,6 +153,22 @@ impl LogLevel {
             Self::Debug => "debug",
             Self::Trace => "trace",
         }
+    }
+}
+
+/// Whether `fallgate doctor` is answered at the data ports.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DoctorConfig {
+    /// The secret that a doctor must show before a probe of a UDP port is answered: a file with one line of 16 to 1024 visible ASCII characters; default `null`, no probe is answered.
+    #[schemars(schema_with = "leaf::optional_file")]
+    pub secret_file: Option<PathBuf>,
+}
+
+impl DoctorConfig {
+    /// Makes a relative file name relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path) {
+        self.secret_file.iter_mut().for_each(|file| *file = base.join(&*file));
     }
 }
 

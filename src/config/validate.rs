@@ -74,7 +74,13 @@ fn state(config: &Config, problems: &mut Vec<Problem>) {
     let certificates = tls.flat_map(|tls| tls.certificates()).flat_map(|pair| [pair.cert_file, pair.key_file]);
     let users = config.policies.iter().filter_map(|policy| policy.auth.users_file.clone());
     let log = std::iter::once(PathBuf::from(&config.access_log.path));
-    if certificates.chain(users).chain(log).chain(config.admin.token_file.clone()).any(|other| other == *file) {
+    if certificates
+        .chain(users)
+        .chain(log)
+        .chain(config.admin.token_file.clone())
+        .chain(config.doctor.secret_file.clone())
+        .any(|other| other == *file)
+    {
         problems.push(
             Problem::new("state.file", format!("{} is named as another file too", file.display()))
                 .hint("give the state a file of its own".to_owned()),

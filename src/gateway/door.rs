@@ -12,8 +12,8 @@ use crate::{
     config::{Config, ListenerConfig, Protocol, UpstreamConfig},
     fallback, forward,
     limit::{Guest, OfListener, Places},
-    net::{dns::Resolver, tcp},
-    relay::{ControlDoor, DataDoor},
+    net::{dns::Resolver, probe::Secret, tcp},
+    relay::{ControlDoor, DataDoor, Probes},
     telemetry::{ListenerMetrics, Metrics},
     upstream::Upstream,
 };
@@ -66,6 +66,7 @@ impl Behind {
 pub(super) struct Ground<'a> {
     pub(super) upstream: Option<(&'a UpstreamConfig, Arc<Upstream>)>,
     pub(super) policy: Option<(Arc<forward::Rules>, Arc<Resolver>)>,
+    pub(super) secret: Option<Arc<Secret>>,
 }
 
 impl Door {
@@ -117,7 +118,9 @@ impl Door {
             Protocol::Udp => {
                 let told = (parts.access_log.clone(), parts.live.clone());
                 let limits = (parts.flows.clone(), parts.bandwidth.clone());
-                Door::Data(Arc::new(DataDoor::build(config, upstream()?.1, limits, &parts.metrics, told)))
+                let probes = ground.secret.clone().map(|secret| Probes { secret, heard: parts.heard.clone() });
+                let upstream = upstream()?.1;
+                Door::Data(Arc::new(DataDoor::build(config, upstream, limits, &parts.metrics, told, probes)))
             }
             Protocol::ForwardProxy => {
                 let missing = || BuildError::Policy { listener: listener(), policy: config.leads_to().to_owned() };

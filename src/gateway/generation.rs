@@ -22,6 +22,7 @@ use crate::{
     forward::{Rules, RulesError},
     net::{
         dns::{DnsError, Resolver},
+        probe::{Secret, SecretError},
         tls::{ServerTls, TlsError},
         tls_client::ClientTls,
     },
@@ -86,6 +87,14 @@ pub enum BuildError {
         /// What is wrong with it.
         source: TokenError,
     },
+    /// The secret of doctors is not known.
+    #[error("doctor.secret_file: {path} {source}")]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SecretError,
+    },
     /// Names cannot be looked up.
     #[error("resolver: {0}")]
     Resolver(#[from] DnsError),
@@ -132,13 +141,20 @@ impl Generation {
             .collect();
         let policies = policies(&config)?;
         let resolver = resolver(&config)?;
+        let secret = secret(&config)?;
         let mut doors = HashMap::new();
         for listener in &config.listeners {
             let drain = before.and_then(|b| b.drain_of(listener)).unwrap_or_default();
             let config_of = |name: &String| config.upstreams.iter().find(|u| u.name == *name);
             let upstream = listener.upstream.as_ref().and_then(|u| config_of(u).zip(upstreams.get(u).cloned()));
             let policy = listener.policy.as_ref().and_then(|p| policies.get(p).cloned()).zip(resolver.clone());
-            let door = Door::build(listener, &config, Ground { upstream, policy }, parts, drain.clone())?;
+            let door = Door::build(
+                listener,
+                &config,
+                Ground { upstream, policy, secret: secret.clone() },
+                parts,
+                drain.clone(),
+            )?;
             doors.insert(listener.name.clone(), (door, drain));
         }
         let (mut checks, mut discoveries) = (Vec::new(), Vec::new());
@@ -238,7 +254,8 @@ pub(super) fn check(config: &Config) -> Result<(), BuildError> {
     });
     let roots = config.upstreams.iter().filter_map(|upstream| node_tls(upstream).err());
     let users = config.policies.iter().filter_map(|policy| rules(policy).err());
-    let others = [token(config).err(), resolver(config).err().or_else(|| discoverer(config).err())];
+    let others =
+        [token(config).err(), secret(config).err(), resolver(config).err().or_else(|| discoverer(config).err())];
     let mut problems: Vec<_> = tls.chain(roots).chain(users).chain(others.into_iter().flatten()).collect();
     match (problems.pop(), problems.is_empty()) {
         (None, _) => Ok(()),
@@ -270,6 +287,12 @@ pub(super) async fn unfound(config: &Config) -> Vec<String> {
 fn token(config: &Config) -> Result<Option<Arc<Token>>, BuildError> {
     let read = |path: &PathBuf| Token::read(path).map_err(|source| BuildError::Token { path: path.clone(), source });
     config.admin.token_file.as_ref().map(read).transpose().map(|token| token.map(Arc::new))
+}
+
+/// What a doctor must know, if one is answered.
+fn secret(config: &Config) -> Result<Option<Arc<Secret>>, BuildError> {
+    let read = |path: &PathBuf| Secret::read(path).map_err(|source| BuildError::Secret { path: path.clone(), source });
+    config.doctor.secret_file.as_ref().map(read).transpose().map(|secret| secret.map(Arc::new))
 }
 
 /// The policies with their users, by name.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use crate::{
     fallback::{Entry, Sessions},
     forward::{self, address::OwnAddresses},
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
-    net::{files, interfaces, shortage::Shortage},
+    net::{files, interfaces, probe::Heard, shortage::Shortage},
     relay,
     telemetry::{AccessLog, Limit, Live, Metrics, Spans},
     tunnel::PipePool,
@@ -43,6 +43,8 @@ pub(super) struct Parts {
     pub(super) places: Places,
     pub(super) shortage: Arc<Shortage>,
     pub(super) flows: FlowLimit,
+    /// Probes of doctors, so that a reload lets none be answered twice.
+    pub(super) heard: Arc<Mutex<Heard>>,
     pub(super) bandwidth: Bandwidth,
     pub(super) control: relay::control::Shared,
     pub(super) forward: forward::Shared,
@@ -72,6 +74,7 @@ impl Parts {
             places: Places { connections, sessions: entry.sessions().clone() },
             entry,
             shortage: Arc::default(),
+            heard: Arc::default(),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
             control: relay::control::Shared {
                 pipes: pipes.clone(),

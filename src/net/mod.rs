@@ -10,6 +10,7 @@ pub mod http1;
 pub mod interfaces;
 pub mod notify;
 pub mod passage;
+pub mod probe;
 pub mod process;
 pub mod proxy_protocol;
 pub mod shortage;
@@ -18,6 +19,7 @@ pub mod ssh;
 pub mod tcp;
 pub mod tls;
 pub mod tls_client;
+pub mod tls_look;
 mod transport;
 pub mod udp;
 

@@ -62,7 +62,7 @@ impl ClientTls {
 
 /// Takes any certificate: what `verify: off` asks for.
 #[derive(Debug)]
-struct AnyNode;
+pub(super) struct AnyNode;
 
 impl ServerCertVerifier for AnyNode {
     fn verify_server_cert(

@@ -8,4 +8,4 @@ mod record;
 pub mod udp;
 
 pub use control::ControlDoor;
-pub use udp::{DataDoor, DataListener, DataSockets, Handed};
+pub use udp::{DataDoor, DataListener, DataSockets, Handed, Probes};

@@ -87,6 +87,7 @@ impl Metrics {
             &self.datagrams,
             &self.dropped,
             &self.icmp_errors,
+            &self.probes,
         ] {
             sweep(family, listener);
         }

@@ -202,6 +202,22 @@ words! {
 }
 
 words! {
+    /// What became of a probe of a doctor.
+    ProbeResult {
+        /// It was answered.
+        Answered = "answered",
+        /// It is not signed with the secret.
+        Forged = "forged",
+        /// Its time is further away than a minute.
+        Stale = "stale",
+        /// It was here before.
+        Replayed = "replayed",
+        /// More came within two minutes than are remembered.
+        TooMany = "too_many",
+    }
+}
+
+words! {
     /// What a cap on bandwidth is for, the narrowest first.
     Scope {
         /// The streams of one session.

@@ -17,8 +17,8 @@ use super::{
     kept::{KeptNow, KeptState},
     known::ADMIN,
     labels::{
-        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, NodeWait, Outcome, Reason,
-        Scope, TunnelOutcome,
+        ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, Limit, NodeWait, Outcome,
+        ProbeResult, Reason, Scope, TunnelOutcome,
     },
     limits::Limits,
     refusals::{OfListener, RefusalSeen, Refusals},
@@ -69,6 +69,7 @@ pub struct Metrics {
     pub(super) datagrams: IntCounterVec,
     pub(super) dropped: IntCounterVec,
     pub(super) icmp_errors: IntCounterVec,
+    pub(super) probes: IntCounterVec,
     throttled: Throttled,
     limits: Limits,
     kept: KeptState,
@@ -202,6 +203,11 @@ impl Metrics {
                 "Datagrams that went nowhere, by reason.",
                 &["listener", "reason"],
             )?,
+            probes: f.counters(
+                "doctor_probes_total",
+                "Probes of a doctor at a data port; result says what became of it. All but the answered were met with silence.",
+                &["listener", "result"],
+            )?,
             icmp_errors: f.counters(
                 "udp_icmp_errors_total",
                 "ICMP errors that nodes or the way to them sent back.",
@@ -328,6 +334,7 @@ impl Metrics {
             bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
             dropped: DropReason::ALL.iter().map(|r| by(&self.dropped, r.as_str())).collect(),
             icmp_errors: self.icmp_errors.with_label_values(&[name]),
+            probes: ProbeResult::ALL.iter().map(|r| by(&self.probes, r.as_str())).collect(),
         }
     }
 

@@ -36,7 +36,7 @@ pub use kept::KeptNow;
 pub use known::Known;
 pub use labels::{
     ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, HealthResult, Kind, Limit,
-    LookupResult, NodeWait, Operation, Outcome, PickHow, Reason, Scope, Stage, TunnelOutcome,
+    LookupResult, NodeWait, Operation, Outcome, PickHow, ProbeResult, Reason, Scope, Stage, TunnelOutcome,
 };
 pub use live::{Flowing, Live, Path, Posted};
 pub use metrics::Metrics;

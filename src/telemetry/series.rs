@@ -9,7 +9,7 @@ use super::{
     answered::Answered,
     labels::{
         ControlOutcome, Direction, DropReason, Finding, FlowOutcome, HandshakeResult, NodeWait, Operation, Outcome,
-        Reason, TunnelOutcome,
+        ProbeResult, Reason, TunnelOutcome,
     },
     refusals,
 };
@@ -135,6 +135,7 @@ pub struct DataMetrics {
     pub(super) bytes: Vec<IntCounter>,
     pub(super) dropped: Vec<IntCounter>,
     pub(super) icmp_errors: IntCounter,
+    pub(super) probes: Vec<IntCounter>,
 }
 
 impl DataMetrics {
@@ -159,6 +160,11 @@ impl DataMetrics {
     /// Counts datagrams that went nowhere.
     pub fn dropped(&self, reason: DropReason, datagrams: u64) {
         self.dropped[reason as usize].inc_by(datagrams);
+    }
+
+    /// Counts a probe of a doctor.
+    pub fn probe(&self, result: ProbeResult) {
+        self.probes[result as usize].inc();
     }
 
     /// Counts ICMP errors.

@@ -35,7 +35,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
         ],
     ),
-    ("cli", &["config", "telemetry", "net", "gateway", "node"]),
+    ("doctor", &["config", "telemetry", "net", "node"]),
+    ("cli", &["config", "telemetry", "net", "gateway", "node", "doctor"]),
 ];
 
 /// Each library with the rooms that may name it.

@@ -27,6 +27,7 @@ mod data_hostile;
 mod data_ranges;
 mod discovery;
 mod docs;
+mod doctor;
 mod exhaustion;
 mod explain;
 mod flood;

@@ -8,6 +8,7 @@ mod flow;
 mod gate;
 mod halt;
 mod listener;
+mod probe;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use listener::{DataListener, DataSockets, Handed};
+pub use probe::Probes;
 
 /// What a listener of data of one config generation does with a datagram.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub struct DataDoor {
     metrics: DataMetrics,
     access_log: AccessLog,
     live: Live,
+    probes: Option<Probes>,
 }
 
 impl DataDoor {
@@ -51,6 +54,7 @@ impl DataDoor {
         (limit, bandwidth): (FlowLimit, Bandwidth),
         metrics: &Metrics,
         (access_log, live): (AccessLog, Live),
+        probes: Option<Probes>,
     ) -> DataDoor {
         DataDoor {
             name: config.name.clone(),
@@ -63,6 +67,7 @@ impl DataDoor {
             metrics: metrics.data(&config.name),
             access_log,
             live,
+            probes,
         }
     }
 

@@ -158,6 +158,10 @@ impl Worker {
                 self.door.metrics.dropped(reason, 1);
                 continue;
             }
+            if self.door.is_probe(&message) {
+                self.listening.get(port).iter().for_each(|socket| self.door.answer(socket, &message));
+                continue;
+            }
             let key = Key { client: message.from, port: port as u16, local: message.to };
             let flow = match last {
                 Some((known, flow)) if known == key => flow,

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use fallgate::node::{NodeOptions, client::Report};
+use fallgate::{
+    net::probe,
+    node::{NodeOptions, client::Report},
+};
 use tokio::{
     io::{AsyncWriteExt, copy},
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
@@ -72,7 +75,7 @@ impl Stage {
             .listeners("{name: egress, protocol: forward_proxy, address: '127.0.0.1:0', policy: p}")
             .upstream("balance: round_robin, health_check: {interval: 200ms, unhealthy_threshold: 1}")
             .admin("token_file: token")
-            .top(&format!("{TOP}\nresolver: {{servers: ['{}']}}", dns.address))
+            .top(&format!("{TOP}\ndoctor: {{secret_file: token}}\nresolver: {{servers: ['{}']}}", dns.address))
             .start()
             .await;
         let source = sandbox.dir.path().join("tree");
@@ -164,6 +167,8 @@ impl Stage {
     pub(crate) async fn stray_datagram(&self) {
         let socket = client("127.0.0.99", self.sandbox.address("data").await).await;
         socket.send(b"stray").await.unwrap();
+        // The probe of a doctor that does not know the secret.
+        socket.send(&[probe::MARK.as_slice(), &[0; 80]].concat()).await.unwrap();
     }
 
     /// A tunnel through the forward proxy that stands, and has carried a word each way.

@@ -1,0 +1,140 @@
+//! What follows from the findings: which paths work, which to prefer, and how the client is told. Pure.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Question,
+    diagnosis::State,
+    finding::{Finding, Path, state_of},
+};
+
+/// Whether a path can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Works {
+    /// It does.
+    Yes,
+    /// What can be told speaks for it.
+    Maybe,
+    /// It does not.
+    No,
+}
+
+/// One way of calling the client.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Advice {
+    /// `nominal`, or the word of a fallback.
+    pub path: &'static str,
+    /// Whether it can be used.
+    pub works: Works,
+    /// Flags of ascp; those that have no path are left out.
+    pub flags: Vec<String>,
+    /// Keys of a transfer spec; empty where it has none for this path.
+    pub spec: Map<String, Value>,
+}
+
+/// Everything together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The nominal path works.
+    Nominal,
+    /// Some path works or may work.
+    Some,
+    /// None works.
+    None,
+}
+
+/// The fallbacks, the best first: TLS before the clear, where the token can be read on the way.
+const FALLBACKS: &[Path] = &[Path::Https, Path::HttpsProxy, Path::Http, Path::HttpProxy];
+
+/// All paths that were looked at, the best first: those that work, then those that may, then those that do not.
+pub(super) fn advise(question: &Question, findings: &[Finding]) -> (Vec<Advice>, Verdict) {
+    let nominal = match (state_of(findings, Path::Ssh), state_of(findings, Path::Udp)) {
+        (Some(State::Good | State::Warn), Some(State::Good | State::Warn)) => Works::Yes,
+        (Some(State::Good | State::Warn), Some(State::Unknown)) => Works::Maybe,
+        _ => Works::No,
+    };
+    let works = |path: Path| match state_of(findings, path)? {
+        State::Good | State::Warn => Some(Works::Yes),
+        State::Unknown => Some(Works::Maybe),
+        State::Bad => Some(Works::No),
+    };
+    let fallbacks: Vec<_> = FALLBACKS.iter().filter_map(|path| Some((*path, works(*path)?))).collect();
+    let best = fallbacks.iter().find(|(_, works)| *works == Works::Yes).map(|(path, _)| *path);
+    let mut all = vec![nominal_call(question, nominal, best)];
+    all.extend(fallbacks.iter().map(|(path, works)| fallback_call(question, *path, *works)));
+    all.sort_by_key(|advice| match advice.works {
+        Works::Yes => 0,
+        Works::Maybe => 1,
+        Works::No => 2,
+    });
+    let verdict = match () {
+        () if nominal == Works::Yes => Verdict::Nominal,
+        () if all.iter().any(|advice| advice.works != Works::No) => Verdict::Some,
+        () => Verdict::None,
+    };
+    (all, verdict)
+}
+
+fn nominal_call(question: &Question, works: Works, fallback: Option<Path>) -> Advice {
+    let mut flags = vec![format!("-P {}", question.ssh_port), format!("-O {}", question.udp_port)];
+    let mut spec = Map::new();
+    spec.insert("remote_host".to_owned(), json!(question.host));
+    spec.insert("ssh_port".to_owned(), json!(question.ssh_port));
+    spec.insert("fasp_port".to_owned(), json!(question.udp_port));
+    match fallback {
+        Some(path) => {
+            flags.push("-y 1".to_owned());
+            flags.extend(of_fallback(question, path));
+            spec.extend(spec_of(question, path, json!(true)));
+        }
+        None => {
+            flags.push("-y 0".to_owned());
+            spec.insert("http_fallback".to_owned(), json!(false));
+        }
+    }
+    flags.push(format!("--host={}", question.host));
+    Advice { path: "nominal", works, flags, spec }
+}
+
+fn fallback_call(question: &Question, path: Path, works: Works) -> Advice {
+    let mut flags = vec!["-y F".to_owned()];
+    flags.extend(of_fallback(question, path));
+    flags.push(format!("--host={}", question.host));
+    let mut spec = Map::new();
+    if !is_proxied(path) {
+        spec.insert("remote_host".to_owned(), json!(question.host));
+        spec.extend(spec_of(question, path, json!("force")));
+    }
+    Advice { path: path.as_str(), works, flags, spec }
+}
+
+fn is_tls(path: Path) -> bool {
+    matches!(path, Path::Https | Path::HttpsProxy)
+}
+
+fn is_proxied(path: Path) -> bool {
+    matches!(path, Path::HttpsProxy | Path::HttpProxy)
+}
+
+fn of_fallback(question: &Question, path: Path) -> Vec<String> {
+    let mut flags = match is_tls(path) {
+        true => vec![format!("-t {}", question.https_port), "-I CLIENT.crt".to_owned(), "-Y CLIENT.key".to_owned()],
+        false => vec![format!("-t {}", question.http_port), "-T".to_owned()],
+    };
+    if let Some(proxy) = question.proxy.as_ref().filter(|_| is_proxied(path)) {
+        flags.push(format!("-x {proxy}"));
+    }
+    flags
+}
+
+fn spec_of(question: &Question, path: Path, fallback: Value) -> Vec<(String, Value)> {
+    let (key, port, cipher) = match is_tls(path) {
+        true => ("https_fallback_port", question.https_port, "aes-128"),
+        false => ("http_fallback_port", question.http_port, "none"),
+    };
+    let keys = [("http_fallback", fallback), (key, json!(port)), ("cipher", json!(cipher))];
+    keys.map(|(key, value)| (key.to_owned(), value)).to_vec()
+}
