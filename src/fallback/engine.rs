@@ -215,6 +215,9 @@ impl ProxyHttp for Carrier {
         let exchange = ctx.exchange()?.clone();
         // The version is that of whoever answers the client, whatever the node speaks.
         answer.set_version(http::Version::HTTP_11);
+        if exchange.is_answer_too_large() {
+            return Err(never_ends("the head of the node's answer is too large"));
+        }
         if answer.status.as_u16() == 101 {
             // There is no other protocol to switch to, whatever was asked for.
             return Err(

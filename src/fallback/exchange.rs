@@ -188,6 +188,13 @@ impl Exchange {
         conn.as_ref().map(|c| c.answer.values(name).into_iter().map(<[u8]>::to_vec).collect()).unwrap_or_default()
     }
 
+    /// Whether the head of the node's answer is larger than is looked through.
+    pub(super) fn is_answer_too_large(&self) -> bool {
+        let slot = self.node_slot();
+        let conn = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        conn.as_ref().is_some_and(|conn| conn.answer.is_too_large())
+    }
+
     /// Takes the connection to the node away from the engine, if it still has one.
     pub(super) fn take_node_conn(&self) -> Option<NodeConn> {
         let slot = self.node_slot();

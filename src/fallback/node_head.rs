@@ -3,15 +3,18 @@
 
 use bytes::{Buf, BytesMut};
 
-/// More than the engine takes for a head is not kept.
-const MOST: usize = 256 * 1024;
+/// The largest head of an answer, status line included, in bytes. The engine has a limit of about a MiB of its own, which it
+/// looks at between two reads: what comes in one is taken whatever its size.
+pub(super) const MOST: usize = 256 * 1024;
 
 /// What was read of the final head, while it is read past.
 #[derive(Debug, Default)]
 pub(super) struct NodeHead {
     bytes: BytesMut,
-    /// Whole; what follows is body.
+    /// Whole, or too large; what follows is body.
     done: bool,
+    /// It does not end within [`MOST`] bytes.
+    is_too_large: bool,
 }
 
 impl NodeHead {
@@ -25,7 +28,8 @@ impl NodeHead {
             let from = before.saturating_sub(3);
             let end = self.bytes.get(from..).and_then(|new| new.windows(4).position(|w| w == b"\r\n\r\n"));
             let Some(end) = end.map(|at| from + at + 4) else {
-                self.done = self.bytes.len() == MOST;
+                self.is_too_large = self.bytes.len() == MOST;
+                self.done = self.is_too_large;
                 return;
             };
             bytes = bytes.get(end - before..).unwrap_or_default();
@@ -41,6 +45,11 @@ impl NodeHead {
     /// Whether the final head was read to its end.
     pub(super) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether this head, final or interim, was larger than [`MOST`]: then not all of it was seen here.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.is_too_large
     }
 
     /// The values of a field in their order, as far as they were read: without blanks before them, with
@@ -96,6 +105,18 @@ mod tests {
     fn what_does_not_end_is_not_kept() {
         let mut head = NodeHead::default();
         (0..1000).for_each(|_| head.saw(&[b'x'; 1000]));
-        assert_eq!((head.bytes.len(), head.done), (MOST, true));
+        assert_eq!((head.bytes.len(), head.done, head.is_too_large()), (MOST, true, true));
+    }
+
+    #[test]
+    fn a_head_of_exactly_the_most_is_none_too_many_whatever_comes_with_it() {
+        for (more, is_too_large) in [(0, false), (1, true)] {
+            let mut bytes = b"HTTP/1.1 200 OK\r\nn: ".to_vec();
+            bytes.resize(MOST - 4 + more, b'x');
+            bytes.extend_from_slice(b"\r\n\r\nbody");
+            let mut head = NodeHead::default();
+            head.saw(&bytes);
+            assert_eq!((head.done, head.is_too_large()), (true, is_too_large));
+        }
     }
 }

@@ -59,6 +59,9 @@ fn corpus() -> Corpus {
         };
         made("huge_field", format!("x-a: {}\r\nContent-Length: 0\r\n\r\n", "v".repeat(1 << 20)), b"");
         made("huge_field_name", format!("{}: v\r\nContent-Length: 0\r\n\r\n", "n".repeat(1 << 20)), b"");
+        made("large_field", format!("x-a: {}\r\nContent-Length: 0\r\n\r\n", "v".repeat(256 << 10)), b"");
+        let far = format!("x-a: {}\r\nx-next-wire-file: ../EVIL\r\n", "v".repeat(256 << 10));
+        made("next_name_far_off", format!("{far}Content-Length: 0\r\n\r\n"), b"");
         made("many_fields", format!("{}Content-Length: 0\r\n\r\n", fields(10_000)), b"");
         made("many_lengths", format!("{}\r\n", "Content-Length: 0\r\n".repeat(200)), b"");
         made("endless_field", "x-a: ".into(), b"vvvvvvvv");
@@ -263,11 +266,13 @@ async fn every_hostile_answer_is_one_sound_answer_for_the_client_in_time_and_the
     let answers = corpus.clone();
     let peer = Peer::start(move |stream| node(stream, answers.clone())).await;
     let plan = Plan::new().peer(peer.address).listener("persistent_connection: force");
-    let plan = plan.upstream("health_check: {interval: 1h}").top("timeouts: {body_idle: 2s}");
+    let plan = plan.upstream("health_check: {interval: 1h}");
+    let limits = "limits: {session_starts_per_client: off, requests_per_client: off, max_sessions_per_client: off}";
+    let plan = plan.top(&format!("timeouts: {{body_idle: 3s}}\n{limits}"));
     let sandbox = Arc::new(plan.start().await);
     let names = Arc::new(std::sync::Mutex::new(corpus.keys().cloned().collect::<Vec<_>>()));
     let mut workers = JoinSet::new();
-    for _ in 0..24 {
+    for _ in 0..48 {
         let (sandbox, names) = (sandbox.clone(), names.clone());
         workers.spawn(async move {
             let mut told = Vec::new();
@@ -300,18 +305,18 @@ async fn every_hostile_answer_is_one_sound_answer_for_the_client_in_time_and_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_nobody_asked_for_is_never_the_answer_to_the_next_request() {
-    let said = Arc::new(Notify::new());
-    let after = said.clone();
+    let (may_say, said) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (when, then) = (may_say.clone(), said.clone());
     let peer = Peer::start(move |mut stream| {
-        let after = after.clone();
+        let (when, then) = (when.clone(), then.clone());
         async move {
             while let Some((head, _)) = read_request(&mut stream).await {
                 say(&mut stream, KEEPS).await;
                 if head.windows(13).any(|w| w == b"session_start") {
                     // The gateway must have read the first one before.
-                    after.notified().await;
+                    when.notified().await;
                     say(&mut stream, b"HTTP/1.1 201 X\r\nx-evil: EVIL\r\nContent-Length: 0\r\n\r\n").await;
-                    after.notify_one();
+                    then.notify_one();
                     return keep(stream).await;
                 }
             }
@@ -322,8 +327,7 @@ async fn an_answer_that_nobody_asked_for_is_never_the_answer_to_the_next_request
     let id = uuid();
     let reply = wire.ask(&start(host, &id, &start_body(&id, "put", TOKEN.as_bytes(), &[]))).await;
     assert_eq!(reply.status, 200);
-    said.notify_one();
-    tokio::task::yield_now().await;
+    may_say.notify_one();
     said.notified().await;
     let reply = wire.ask(&put(host, &id, "a", b"x")).await;
     assert_eq!((reply.status, reply.field("x-mark")), (200, Some("sound")), "{reply:?}");

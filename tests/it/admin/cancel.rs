@@ -89,6 +89,8 @@ async fn the_same_id_may_begin_again_and_is_a_session_like_any_other() {
     let (operator, host) = (Operator::of(&sandbox), sandbox.address("plain").await);
     let (id, _) = begin(&sandbox, &mut Wire::plain(host).await, "ann").await;
     cancel(operator, "ann").await;
+    // It is over once what was under way of it is.
+    sandbox.records(1).await;
     let body = start_body(&id, "put", TOKEN.as_bytes(), &["f"]);
     assert_eq!(Wire::plain(host).await.ask(&start(host, &id, &body)).await.status, 200);
     assert_eq!(Wire::plain(host).await.ask(&end(host, &id, "DONE")).await.status, 200);
