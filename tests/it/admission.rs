@@ -62,7 +62,7 @@ async fn with_tokens_off_anything_passes_even_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_shape_each_kind_passes_and_each_flaw_has_its_word() {
     let (sandbox, host) = plan("token: shape").await;
-    for token in [TOKEN.as_bytes(), &basic("key:secret"), &bearer("{}"), b"Bearer abcd.efgh.ijkl"] {
+    for token in [TOKEN.as_bytes(), &basic("key:rosebud"), &bearer("{}"), b"Bearer abcd.efgh.ijkl"] {
         assert_eq!(try_token(host, token).await.1.status, 200, "{}", token.escape_ascii());
     }
     refused(&sandbox, host, b"", "token_missing", "19").await;
@@ -82,7 +82,7 @@ async fn with_shape_each_kind_passes_and_each_flaw_has_its_word() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_is_not_listed_is_refused() {
     let (sandbox, host) = plan("kinds: [basic]").await;
-    assert_eq!(try_token(host, &basic("key:secret")).await.1.status, 200);
+    assert_eq!(try_token(host, &basic("key:rosebud")).await.1.status, 200);
     refused(&sandbox, host, TOKEN.as_bytes(), "token_kind", "37").await;
     refused(&sandbox, host, &bearer("{}"), "token_kind", "37").await;
 }
@@ -93,10 +93,10 @@ async fn with_decode_keys_dates_and_contents_are_looked_at() {
     let claims = |key: &str, year: u32| {
         bearer(&format!(r#"{{"scope":"node.{key}:admin:all","expires_at":"{year}-01-01T00:00:00Z"}}"#))
     };
-    for token in [basic(&format!("{KEY}:secret")), claims(KEY, 2999)] {
+    for token in [basic(&format!("{KEY}:rosebud")), claims(KEY, 2999)] {
         assert_eq!(try_token(host, &token).await.1.status, 200);
     }
-    refused(&sandbox, host, &basic("other:secret"), "access_key", "37").await;
+    refused(&sandbox, host, &basic("other:rosebud"), "access_key", "37").await;
     refused(&sandbox, host, &basic("no colon here"), "token_shape", "37").await;
     refused(&sandbox, host, &claims("other", 2999), "access_key", "37").await;
     refused(&sandbox, host, &claims(KEY, 2001), "token_expired", "37").await;
