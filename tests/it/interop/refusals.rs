@@ -32,7 +32,7 @@ async fn refused(sandbox: &Sandbox, token: &str, file: &Path, reason: &str, stat
     }
 }
 
-const BASIC: &str = "Basic a2V5OnNlY3JldA==";
+const BASIC: &str = "Basic a2V5OnJvc2VidWQ=";
 /// A token of the shape of JSON, signed, whose date is 2001-09-09.
 const EXPIRED: &str = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjEwMDAwMDAwMDB9.c2lnbmF0dXJl";
 
