@@ -80,10 +80,10 @@ enum Command {
     ///
     /// Exit status: 0 when everything went well, 1 at the first step that did not.
     Demo(demo::Options),
-    /// Tell which path to a server works from here, and how ascp is to be called.
+    /// Tell which path to a server works, and why another does not.
     ///
-    /// Tries SSH, UDP and the fallback ports of any server as a client would, and through a forward proxy too. Moves no file;
-    /// every session that it starts is ended at once. `fallgate doctor code 47` explains an error number of ascp.
+    /// Tries SSH, UDP and the fallback ports of any server from here, as a client would, and through a forward proxy too. Moves no file;
+    /// every session that it starts is ended at once. Says how ascp is to be called. `fallgate doctor code 47` explains an error number of ascp.
     ///
     /// Exit status: 0 when the nominal path works, 1 when another works or may work, 3 when none does, 2 for wrong usage.
     Doctor(doctor::Options),
