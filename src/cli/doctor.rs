@@ -21,7 +21,7 @@ pub(super) struct Options {
     /// The server: a name or an IPv4 address.
     ///
     /// As ascp is told it.
-    #[arg(long, required = true, value_name = "HOST")]
+    #[arg(long, required = true, value_name = "HOST", value_parser = host)]
     host: Option<String>,
     /// Its control port (SSH over TCP).
     #[arg(long, value_name = "PORT", default_value_t = 33001)]
@@ -147,6 +147,15 @@ fn code(number: u32) -> u8 {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = parse_duration(text).map_err(|error: UnitError| format!("{error}; {}", error.hint()))?;
     if parsed.is_zero() { Err("must be above zero".to_owned()) } else { Ok(parsed) }
+}
+
+/// What stands behind `--host` of ascp, and not a URL.
+fn host(text: &str) -> Result<String, String> {
+    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_sound = is_address || (!text.is_empty() && !text.contains(['/', '@', ' ', ':']));
+    let wrong =
+        || "a name or an IPv4 address, without a scheme, a user or a port; ports have options of their own".to_owned();
+    if is_sound { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn place(text: &str) -> Result<Place, String> {
