@@ -69,18 +69,23 @@ pub(super) fn check(options: &Options) -> u8 {
     let nodes: usize = config.upstreams.iter().map(|u| u.nodes.len()).sum();
     let found = match config.upstreams.iter().filter(|u| u.discovery.is_some()).count() {
         0 => String::new(),
-        names => format!(", and those of {names} names"),
+        names => format!(", and those of {}", counted(names, "name")),
     };
     say(format_args!(
-        "{} is good: {} listeners, {} upstreams, {nodes} nodes{found}",
+        "{} is good: {}, {}, {}{found}",
         path.display(),
-        config.listeners.len(),
-        config.upstreams.len(),
+        counted(config.listeners.len(), "listener"),
+        counted(config.upstreams.len(), "upstream"),
+        counted(nodes, "node"),
     ));
     match &options.against {
         Some(url) => against::compare(&config, url, options.token_file.as_deref()),
         None => OK,
     }
+}
+
+fn counted(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }
 
 /// Upstreams whose nodes are not found in the DNS now.

@@ -18,8 +18,10 @@ const NONE: u8 = 3;
 pub(super) struct Options {
     #[command(subcommand)]
     about: Option<About>,
-    /// The server: a name or an IPv4 address, as ascp is told it.
-    #[arg(long, required = true, value_name = "HOST")]
+    /// The server: a name or an IPv4 address.
+    ///
+    /// As ascp is told it.
+    #[arg(long, required = true, value_name = "HOST", value_parser = host)]
     host: Option<String>,
     /// Its control port (SSH over TCP).
     #[arg(long, value_name = "PORT", default_value_t = 33001)]
@@ -33,13 +35,19 @@ pub(super) struct Options {
     /// Its fallback port in the clear.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
-    /// A forward proxy to try as well, as ascp takes it: HOST:PORT.
+    /// A forward proxy to try as well.
+    ///
+    /// As ascp takes it: no scheme, no user, no IPv6 address.
     #[arg(long, value_name = "HOST:PORT", value_parser = place)]
     proxy: Option<Place>,
-    /// A file with a transfer token; a session is opened with it and ended at once.
+    /// A transfer token to try: a file with one line.
+    ///
+    /// A session is opened with it and ended at once.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The file that the gateway has as doctor.secret_file; only with it UDP can be told.
+    /// The secret that a gateway shares: its file.
+    ///
+    /// The same as the gateway's `doctor.secret_file`. Only with it UDP can be told.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// The transfer user that a session_start names.
@@ -139,6 +147,15 @@ fn code(number: u32) -> u8 {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = parse_duration(text).map_err(|error: UnitError| format!("{error}; {}", error.hint()))?;
     if parsed.is_zero() { Err("must be above zero".to_owned()) } else { Ok(parsed) }
+}
+
+/// What stands behind `--host` of ascp, and not a URL.
+fn host(text: &str) -> Result<String, String> {
+    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let is_sound = is_address || (!text.is_empty() && !text.contains(['/', '@', ' ', ':']));
+    let wrong =
+        || "a name or an IPv4 address, without a scheme, a user or a port; ports have options of their own".to_owned();
+    if is_sound { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn place(text: &str) -> Result<Place, String> {

@@ -40,7 +40,7 @@ fn page() -> io::Result<String> {
     for command in program.get_subcommands() {
         page.extend(chapter(command)?.bytes());
     }
-    write!(page, ".SH \"EXIT STATUS\"\n{EXIT_STATUS}\n{FILES}")?;
+    write!(page, ".SH \"EXIT STATUS\"\n{EXIT_STATUS} The doctor has its own.\n{FILES}")?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 

@@ -15,6 +15,7 @@ mod manual;
 mod node;
 mod run;
 mod schema;
+mod slips;
 mod upgrade;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -43,7 +44,7 @@ const COLUMNS: usize = 80;
     version,
     disable_help_subcommand = true,
     max_term_width = COLUMNS,
-    after_help = format!("Exit status: {EXIT_STATUS}\n`fallgate COMMAND --help` tells what a command does and what it does not.")
+    after_help = format!("Exit status: {EXIT_STATUS}\n`doctor` has its own. `fallgate COMMAND --help` tells all of a command.")
 )]
 struct Cli {
     #[command(subcommand)]
@@ -80,12 +81,12 @@ enum Command {
     ///
     /// Exit status: 0 when everything went well, 1 at the first step that did not.
     Demo(demo::Options),
-    /// Tell which path to a server works from here, and how ascp is to be called.
+    /// Tell which path to a server works, and why another does not.
     ///
-    /// Tries SSH, UDP and the fallback ports of any server as a client would, and through a forward proxy too. Moves no file;
-    /// every session that it starts is ended at once. `fallgate doctor code 47` explains an error number of ascp.
+    /// Tries SSH, UDP and the fallback ports of any server from here, as a client would, and through a forward proxy too. Moves no file;
+    /// every session that it starts is ended at once. Says how ascp is to be called. `fallgate doctor code 47` explains an error number of ascp.
     ///
-    /// Exit status: 0 when the nominal path works, 1 when another works or may work, 3 when none does, 2 for wrong usage.
+    /// Exit status: 0 when the nominal path works, 1 when another works or may work, 3 when none does, 2 for wrong usage. `code`: 0, or 1 for a number that is not known.
     Doctor(doctor::Options),
     /// Tell what a config wants of clients, nodes and firewalls.
     ///
@@ -93,7 +94,7 @@ enum Command {
     /// firewalls around the gateway and for its own host, and what an application has to do. Reads the config alone and not
     /// the files that it names; opens no port and contacts no one.
     ///
-    /// Exit status: 0, or 2 for a config that would not do.
+    /// Exit status: 0, 1 when it cannot be written, 2 for a config that would not do.
     Explain(explain::Options),
     /// Have a running gateway hand over to the installed program.
     ///
@@ -146,7 +147,10 @@ struct ConfigFile {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match slips::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     // First thing: the engine would install another provider, whose RSA is much slower.
     crate::net::tls::use_everywhere();
     ExitCode::from(match cli.command {

@@ -58,6 +58,7 @@ pub use listener::{
     AdmissionConfig, BindClient, GuardConfig, ListenerConfig, NodeTarget, PersistentConnection, Protocol,
     ProxyProtocol, TokenKind, TokenLevel, UnknownSession,
 };
+pub use misread::hint_of_file;
 pub use policy::{ParentProxy, PolicyAuthConfig, PolicyConfig, PolicyMode, RuleConfig};
 pub use ports::PortRange;
 pub use process::{
@@ -130,7 +131,7 @@ impl Config {
     /// The file cannot be read, or anything in it is wrong; then all of it is reported.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| {
-            let hint = misread::hint(path, &source);
+            let hint = hint_of_file(path, &source, &["yaml", "yml"]);
             ConfigError::Read { path: path.to_owned(), source, hint }
         })?;
         // Absolute, so that two processes with different working directories mean the same files by the same names.

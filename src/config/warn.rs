@@ -61,9 +61,9 @@ fn policies(config: &Config, warnings: &mut Vec<Problem>) {
             warnings.push(
                 Problem::new(
                     format!("{path}.auth.users_file"),
-                    "ascp cannot log in to a proxy: to its 407 it gives up",
+                    "ascp logs in only where its environment has ASPERA_SCP_PROXY_AUTH_USER and ASPERA_SCP_PROXY_AUTH_PASSWORD",
                 )
-                .hint("for ascp let clients in by auth.allow_from".to_owned()),
+                .hint("where that cannot be seen to, let its hosts in by auth.allow_from, in a policy without users_file".to_owned()),
             );
         }
         let anyone = policy.auth.users_file.is_none() && policy.auth.allow_from.is_empty();

@@ -25,8 +25,20 @@ pub(super) fn parse(text: &str) -> Result<Value, Problem> {
             Some((message, _)) if !place.is_empty() => message.to_owned(),
             _ => whole,
         };
-        Problem::new(place, message)
+        let hint = hint(&message).map(str::to_owned);
+        Problem::new(place, message).hint(hint)
     })
+}
+
+/// What is behind the two slips of everybody.
+fn hint(message: &str) -> Option<&'static str> {
+    if message.contains("tabs disallowed") {
+        Some("indent by blanks, not by tabs")
+    } else if message.contains("simple key expected") {
+        Some("a line begins with a key, a colon and a blank, or with a dash and a blank")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +60,10 @@ mod tests {
         assert!(problem.path.starts_with("line "), "{problem:?}");
         let problem = parse("a: 1\nb: 2\na: 3\n").unwrap_err();
         assert_eq!(problem.path, "line 3, column 1");
+        let problem = parse("a:\n\t- b: 1\n").unwrap_err();
+        assert_eq!(problem.hint.as_deref(), Some("indent by blanks, not by tabs"), "{problem:?}");
+        let problem = parse("a: 1\nb\n").unwrap_err();
+        assert!(problem.hint.is_some_and(|hint| hint.contains("a colon and a blank")));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod ssh;
 pub mod tcp;
 pub mod tls;
 pub mod tls_client;
+mod tls_files;
 pub mod tls_look;
 mod transport;
 pub mod udp;

@@ -16,7 +16,7 @@ use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, UnixTime},
     server::{
         ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -25,7 +25,10 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::tcp::Conn;
+use super::{
+    tcp::Conn,
+    tls_files::{read_certificates, read_key},
+};
 use crate::config::{CertificateConfig, ClientAuth, TlsConfig, TlsVersion};
 
 /// Has libraries that choose for themselves take the provider of everything else; the first call counts.
@@ -157,8 +160,7 @@ impl Certificate {
     fn read(config: &CertificateConfig, provider: &CryptoProvider) -> Result<Certificate, TlsError> {
         let broken = |path: &Path, reason: String| TlsError::File { path: path.to_owned(), reason };
         let chain = read_certificates(&config.cert_file)?;
-        let key = PrivateKeyDer::from_pem_file(&config.key_file)
-            .map_err(|e| broken(&config.key_file, format!("no private key in it: {}", pem_reason(&e))))?;
+        let key = read_key(&config.key_file)?;
         let leaf = chain.first().ok_or_else(|| broken(&config.cert_file, "no certificate in it".into()))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(leaf)
             .map_err(|e| broken(&config.cert_file, format!("no certificate: {e}")))?;
@@ -194,11 +196,6 @@ impl Certificate {
     }
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let broken = |reason| TlsError::File { path: path.to_owned(), reason };
-    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| broken(pem_reason(&e)))
-}
-
 fn read_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path)? {
@@ -220,13 +217,6 @@ pub(super) fn roots_file(named: Option<&Path>) -> Result<PathBuf, TlsError> {
         return Err(TlsError::File { path, reason: "no certificate in it".into() });
     }
     Ok(path)
-}
-
-fn pem_reason(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(e) => e.to_string(),
-        other => other.to_string(),
-    }
 }
 
 /// Asks for a client certificate and takes whatever comes, or nothing.

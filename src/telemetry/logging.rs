@@ -6,7 +6,7 @@
 
 mod lines;
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use prometheus::IntCounter;
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload};
@@ -45,11 +45,17 @@ impl LogHandle {
 pub fn init(level: LogLevel) -> std::io::Result<LogHandle> {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = Lines::start(std::io::stderr())?;
-    let layer = fmt::layer().with_writer(lines.clone()).with_target(false);
+    let layer = fmt::layer().with_writer(lines.clone()).with_target(false).with_ansi(has_colours());
     // By itself, and not with the bridge from the `log` crate: the engine would make up what it then is not let write,
     // and at level trace it fails on what it takes for text.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(filter).with(layer));
     Ok(LogHandle { level: handle, lines })
+}
+
+/// Colours are for a terminal, and for those who have not said no.
+fn has_colours() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
+    std::io::stderr().is_terminal() && !is_refused
 }
 
 /// What is written at a level: the gateway's own words, and of other libraries nothing.

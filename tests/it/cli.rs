@@ -81,7 +81,7 @@ fn a_good_config_passes_the_check_and_schema_prints_json() {
     let dir = tempfile::tempdir().unwrap();
     let (status, stdout, _) = said(&["check", "--config", &config(dir.path(), "127.0.0.1:0", "")]);
     assert_eq!(status, 0);
-    assert!(stdout.contains("is good: 1 listeners, 1 upstreams, 1 nodes"), "{stdout}");
+    assert!(stdout.contains("is good: 1 listener, 1 upstream, 1 node"), "{stdout}");
     let (status, stdout, _) = said(&["schema"]);
     assert_eq!(status, 0);
     assert!(serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["properties"]["listeners"].is_object());

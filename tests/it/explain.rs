@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Plan, ascp, certificate, eventually, process::Process, programs, secrets};
 
 /// The configs, and what more is said on the command line.
-const CONFIGS: [(&str, &[&str]); 7] = [
+const CONFIGS: [(&str, &[&str]); 8] = [
     ("config/fallgate.yaml", &[]),
     ("config/minimal.yaml", &["--host", "transfer.example.com", "--address", "192.0.2.10"]),
     ("config/forward.yaml", &["--host", "proxy.example.com"]),
@@ -21,6 +21,7 @@ const CONFIGS: [(&str, &[&str]); 7] = [
     ("tests/it/explained/wide.yaml", &[]),
     ("tests/it/explained/relay.yaml", &[]),
     ("tests/it/explained/tangled.yaml", &[]),
+    ("tests/it/explained/mixed.yaml", &["--host", "transfer.example.com"]),
 ];
 const PARTS: [&str; 3] = ["outer", "inner", "host"];
 

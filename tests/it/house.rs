@@ -218,3 +218,18 @@ fn the_import_reader_sees_single_nested_and_inline_names() {
         "use crate::{config::{A, B}, telemetry::C,\n net};\nuse crate::upstream::D; fn f() { crate::limit::g() }";
     assert_eq!(imports(text), ["config", "telemetry", "net", "upstream", "limit"]);
 }
+
+/// The fuzz targets are no part of the workspace, so no build here notices when theirs is out of date.
+#[test]
+fn the_lock_of_the_fuzz_targets_has_every_dependency() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (manifest, lock) = (read("Cargo.toml"), read("fuzz/Cargo.lock"));
+    let version = format!("name = \"fallgate\"\nversion = \"{}\"\n", env!("CARGO_PKG_VERSION"));
+    let ours = lock.split("[[package]]\n").find(|package| package.starts_with(&version)).expect("another version");
+    let table = manifest.split("[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let is_taken = |line: &&str| !line.starts_with('#') && !line.contains("optional = true");
+    let names = table.lines().filter(is_taken).filter_map(|line| line.split_once(" = "));
+    let lacking: Vec<_> = names.map(|(name, _)| name).filter(|name| !ours.contains(&format!("\n \"{name}"))).collect();
+    assert!(lacking.is_empty(), "fuzz/Cargo.lock does not know {lacking:?}");
+}

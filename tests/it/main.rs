@@ -67,6 +67,7 @@ mod streaming;
 mod support;
 mod tls;
 mod transfer;
+mod trying;
 mod tunnel;
 mod upgrade;
 mod usage;

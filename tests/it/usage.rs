@@ -21,6 +21,31 @@ fn printed(arguments: &[&str]) -> String {
     stdout
 }
 
+/// What the long help of each command says of its exit status, as rows of a table.
+fn exit_statuses() -> String {
+    let row = |command: &String| {
+        let help = printed(&[command, "--help"]);
+        let (_, told) = help.split_once("Exit status: ").unwrap();
+        let told = told.split("\n\n").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("| `{command}` | {told} |\n")
+    };
+    commands().iter().map(row).collect()
+}
+
+#[test]
+fn every_exit_status_of_every_command_stands_in_one_place() {
+    let (path, [begin, end]) = (repository("docs/operating.md"), ["<!-- exit status -->\n", "<!-- /exit status -->"]);
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let wanted = format!("{before}{begin}| command | exit status |\n|---|---|\n{}{end}{after}", exit_statuses());
+    if std::env::var_os("FALLGATE_BLESS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    } else {
+        assert!(page == wanted, "docs/operating.md does not have what the help says; bless it");
+    }
+}
+
 /// The names of all commands, as the short help has them.
 fn commands() -> Vec<String> {
     let help = printed(&["-h"]);
@@ -42,6 +67,10 @@ fn every_exit_status_means_what_the_help_and_the_readme_say() {
         (&["--version"][..], 0),
         (&["schema"], 0),
         (&["explain", "--config", config], 0),
+        (&["completions", "fish"], 0),
+        (&["man"], 0),
+        (&["help", "run"], 0),
+        (&["doctor", "code", "47"], 0),
         (&["health", "--url", "http://127.0.0.1:1"], 1),
         (&["node", "--address", "192.0.2.1:1", "--root", "/"], 1),
         (&[], 2),
@@ -53,6 +82,7 @@ fn every_exit_status_means_what_the_help_and_the_readme_say() {
         (&["health", "--url", "gate:9180"], 2),
         (&["node", "--root", "/nowhere"], 2),
         (&["completions", "csh"], 2),
+        (&["doctor"], 2),
     ] {
         let (status, stdout, stderr) = said(arguments);
         assert_eq!(status, wanted, "{arguments:?}: {stdout}{stderr}");
@@ -82,6 +112,14 @@ fn a_slip_is_told_what_was_meant() {
             "such as 127.0.0.1:8080".into(),
         ),
         (vec!["health".into(), "--url".into(), "http://127.0.0.1:1".into()], "hint: nothing listens there".into()),
+        (vec!["run".into(), "gateway.yaml".into()], "hint: write --config gateway.yaml".into()),
+        (vec!["run".into(), "-c".into(), "x".into()], "hint: write --config FILE".into()),
+        (vec!["--config".into(), "gateway.yaml".into()], "hint: the command comes first".into()),
+        (vec!["start".into()], "hint: write fallgate run --config FILE".into()),
+        (vec!["configtest".into()], "hint: write fallgate check --config FILE".into()),
+        (vec!["version".into()], "hint: write fallgate --version".into()),
+        (vec!["doctor".into(), "gate.example.com".into()], "hint: write --host gate.example.com".into()),
+        (vec!["doctor".into(), "--host".into(), "https://gate:8443".into()], "without a scheme".into()),
     ] {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let (status, _, stderr) = said(&arguments);

@@ -6,11 +6,12 @@ use super::{
 };
 
 /// Commands that go on from here, and what each is for.
-const COMMANDS: [(&str, &str); 4] = [
+const COMMANDS: [(&str, &str); 5] = [
     ("fallgate demo", "the same, and the gateway stays to be tried"),
     ("fallgate check --config FILE", "what is wrong with a config of your own"),
     ("fallgate run --config FILE", "a gateway by that config"),
     ("fallgate explain --config FILE", "what clients, nodes and firewalls are told"),
+    ("fallgate doctor --host NAME", "which path to a server works from here"),
 ];
 
 /// Tells what to try, at this gateway where it stays.
@@ -36,7 +37,7 @@ fn here(stage: &Stage) {
     let screen = stage.screen;
     screen.step("Your turn");
     if let Some(admin) = stage.gateway.admin_address() {
-        screen.line(format_args!("Look at it:          http://{admin}/"));
+        screen.line(format_args!("Look at it:          http://{admin}/ and below it /metrics"));
     }
     screen.line(format_args!("Knock as a scanner:  curl --insecure https://{}/", stage.https));
     screen.line("Send a folder by the real client, over HTTPS (-y F forces the fallback):");

@@ -35,7 +35,7 @@ fn setting(stage: &Stage) {
         let left = format!("client -- {scheme} {address} {end}");
         screen.line(format_args!("{left:<46} --+-- {name:<5} {}", node.address()));
     }
-    screen.aside(format_args!("Config, certificate and all files are in {}", stage.dir.path().display()));
+    screen.aside(format_args!("Until the end all files are in {}", stage.dir.path().display()));
 }
 
 /// Over TLS; the client gets one connection for the whole session although the nodes offer none.
@@ -152,9 +152,6 @@ async fn records(stage: &Stage) -> Result<()> {
             size(number("bytes_uploaded")),
             size(number("bytes_downloaded")),
         ));
-    }
-    if let Some(admin) = stage.gateway.admin_address() {
-        stage.screen.aside(format_args!("Status page: http://{admin}/ and below it /metrics"));
     }
     Ok(())
 }

@@ -114,6 +114,9 @@ pub(super) fn specs(config: &Config, names: &Names) -> Vec<Spec> {
             // The cipher is what tells which of the two ports is meant.
             let cipher = if doors.https.is_some() { "aes-128" } else { "none" };
             keys.insert("cipher".to_owned(), json!(cipher));
+        } else if doors.control.is_some() {
+            // What makes specs may say yes by itself, and the client would ask at port 80 or 443.
+            keys.insert("http_fallback".to_owned(), json!(false));
         }
         let all = [doors.control, doors.https, doors.http, doors.data];
         let first = all.into_iter().flatten().next()?;
@@ -143,12 +146,13 @@ fn nominal(doors: &Doors<'_>, names: &Names) -> Option<Call> {
     let mut flags = vec!["-P".to_owned(), port(control).to_string(), "-O".to_owned(), port(data).to_string()];
     let mut listeners = vec![control.name.clone(), data.name.clone()];
     let mut notes = reached(control);
+    notes.push("SSH asks for a key (-i FILE) or a password (ASPERA_SCP_PASS) of USER on the node".to_owned());
     if let Some(fallback) = doors.https.or(doors.http) {
         flags.extend(["-y".to_owned(), "1".to_owned(), "-t".to_owned(), port(fallback).to_string()]);
         flags.extend(scheme(fallback));
         listeners.push(fallback.name.clone());
         notes.push(
-            "-y 1 falls back at once where the SSH port is refused, and after two minutes where nothing answers"
+            "-y 1 falls back at once where the SSH port is refused, after two minutes where nothing answers, and never where something accepts and stays silent"
                 .to_owned(),
         );
     } else {
@@ -195,7 +199,7 @@ fn scheme(listener: &ListenerConfig) -> Vec<String> {
 /// The fallback to a node elsewhere.
 fn by_way_of(config: &Config, listener: &ListenerConfig, names: &Names) -> Call {
     let mut flags = ["-y", "F", "-t", "NODE_PORT", "-x"].map(str::to_owned).to_vec();
-    flags.push(format!("{}:{}", names.at(listener), port_text(listener)));
+    flags.push(format!("{}:{}", proxy_name(config, listener, names), port_text(listener)));
     flags.extend(CERTIFICATE.map(str::to_owned));
     flags.push("--host=NODE".to_owned());
     let mut notes = reached(listener);
@@ -208,7 +212,7 @@ fn by_way_of(config: &Config, listener: &ListenerConfig, names: &Names) -> Call 
     }
     let policy = config.policies.iter().find(|policy| Some(&policy.name) == listener.policy.as_ref());
     if policy.is_some_and(|policy| policy.auth.users_file.is_some()) {
-        notes.push("the policy asks for a user, and ascp 3.9 has none to give: it is for other programs".to_owned());
+        notes.push("the policy asks for a user: ascp takes it from ASPERA_SCP_PROXY_AUTH_USER and ASPERA_SCP_PROXY_AUTH_PASSWORD in its environment".to_owned());
     }
     Call {
         listeners: vec![listener.name.clone()],
@@ -216,6 +220,13 @@ fn by_way_of(config: &Config, listener: &ListenerConfig, names: &Names) -> Call 
         flags,
         notes,
     }
+}
+
+/// What those inside call a proxy: where there are listeners for others as well, `--host` is what those say.
+fn proxy_name(config: &Config, listener: &ListenerConfig, names: &Names) -> String {
+    let ip = listener.address.first().ip().to_canonical();
+    let is_shared = config.listeners.iter().any(|other| other.protocol != Protocol::ForwardProxy);
+    if is_shared && ip.is_ipv4() && !ip.is_unspecified() { ip.to_string() } else { names.at(listener) }
 }
 
 /// What stands in the way of reaching a listener at all.

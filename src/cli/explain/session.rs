@@ -15,9 +15,11 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
     let of = |protocol| config.listeners.iter().filter(move |listener| listener.protocol == protocol);
     let fallbacks: Vec<_> = config.listeners.iter().filter(|listener| listener.protocol.is_fallback()).collect();
     let is_nominal = of(Protocol::Tcp).next().is_some();
+    if of(Protocol::ForwardProxy).next().is_some() {
+        lines.push("by way of the proxy remote_host is the node elsewhere, and http_fallback is \"force\"; no key of a transfer spec names the proxy: ascp is told by -x".to_owned());
+    }
     if fallbacks.is_empty() && !is_nominal {
-        lines.push("remote_host is the node elsewhere; the gateway is only its client's proxy, and no key of a transfer spec names it: ascp is told by -x".to_owned());
-        lines.push(REPEAT.to_owned());
+        lines.push(AGAIN.to_owned());
         return lines;
     }
     let hosts: BTreeSet<_> = specs.iter().flat_map(|spec| &spec.hosts).collect();
@@ -26,8 +28,14 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
         [one] => one,
         _ => "as the spec of the upstream says it",
     };
+    let all = match (is_nominal, fallbacks.is_empty()) {
+        (true, true) => " for control and data alike",
+        (true, false) => " for control, data and fallback alike",
+        (false, _) => "",
+    };
     lines.push(format!(
-        "remote_host is {host}, the gateway, for control, data and fallback alike; never that of a node"
+        "remote_host is {host}, the gateway{}{all}; never that of a node",
+        if all.is_empty() { "" } else { "," }
     ));
     for spec in specs.iter().filter(|spec| spec.hosts.len() > 1) {
         let (name, hosts) = (&spec.upstream, Vec::from_iter(spec.hosts.iter().map(String::as_str)).join(", "));
@@ -38,7 +46,7 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
     }
     let ways: Vec<_> = config.upstreams.iter().map(|upstream| ways(config, upstream)).collect();
     if ways.contains(&(true, true)) {
-        lines.push("http_fallback: true falls back by itself where SSH is refused; where a firewall drops it in silence that takes two minutes, and where SSH answers and data is blocked it does not come: say \"force\" for those who are known to have no way but HTTP".to_owned());
+        lines.push("http_fallback: true falls back by itself where SSH is refused; where a firewall drops it in silence that takes two minutes; where something accepts and stays silent, or the login fails, it never comes: say \"force\" for those who are known to have no way but HTTP".to_owned());
     }
     for (upstream, _) in config.upstreams.iter().zip(&ways).filter(|(_, ways)| **ways == (true, false)) {
         let name = &upstream.name;
@@ -58,7 +66,9 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
                 .to_owned(),
         );
     }
-    lines.push("one transfer is one session and meets one node; the next one may meet another, so all nodes of an upstream have the same files".to_owned());
+    if config.upstreams.iter().any(|upstream| upstream.nodes.len() != 1 && leading(config, upstream).next().is_some()) {
+        lines.push("one transfer is one session and meets one node; the next one may meet another, so all nodes of an upstream have the same files".to_owned());
+    }
     for upstream in config.upstreams.iter().filter(|upstream| leading(config, upstream).next().is_some()) {
         let same = match upstream.affinity.key {
             AffinityKey::Session => continue,
@@ -77,7 +87,10 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
                 .to_owned(),
         );
     }
-    lines.push(REPEAT.to_owned());
+    lines.push(AGAIN.to_owned());
+    if !fallbacks.is_empty() {
+        lines.push(PART.to_owned());
+    }
     if !fallbacks.is_empty() && config.limits.when_full == WhenFull::Wait {
         let wait = format_duration(config.limits.max_wait);
         lines.push(format!("a start may wait up to {wait} for a place: no timeout of the application is shorter"));
@@ -85,7 +98,8 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
     lines
 }
 
-const REPEAT: &str = "resume_policy: attrs or more, not none, and the application starts a transfer again that failed: by its fallback the client repeats nothing by itself; the same user from the same address meets the node that has the part";
+const AGAIN: &str = "resume_policy: attrs or more, not none, and the application starts a transfer again that failed: by the fallback the client repeats nothing by itself";
+const PART: &str = "by the fallback the same user from the same address then meets the node that has the part, where the transfer ended badly";
 
 /// Whether an upstream has the fallback, and whether it has control.
 fn ways(config: &Config, upstream: &UpstreamConfig) -> (bool, bool) {

@@ -113,6 +113,6 @@ async fn check_names_what_is_not_found_and_is_content_all_the_same() {
         assert_eq!(said.status.code(), Some(0), "{text}");
         let told = "warning: upstreams[u].discovery.dns: no nodes are found by nowhere.test: the name has no address";
         assert_eq!(text.contains(told), is_told, "{text}");
-        assert!(text.contains("0 nodes, and those of 1 names"), "{text}");
+        assert!(text.contains("0 nodes, and those of 1 name"), "{text}");
     }
 }

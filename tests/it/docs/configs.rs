@@ -18,7 +18,7 @@ pub(super) fn fill(dir: &Path) {
     certificate(dir, "tls", &rcgen::PKCS_ECDSA_P256_SHA256);
     let (token, password) = ("0123456789abcdef0123", "sesame-of-the-page");
     secrets::keep(token);
-    for name in ["admin.token", "token"] {
+    for name in ["admin.token", "token", "doctor.secret"] {
         std::fs::write(dir.join(name), format!("{token}\n")).unwrap();
     }
     let hash = bcrypt::hash(password, 4).unwrap();

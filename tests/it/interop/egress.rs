@@ -190,7 +190,7 @@ async fn a_user_whose_target_is_refused_reads_it() {
         ("allow: []", "policy_denied", (37, "Authorization failure")),
         ("allow: [{hosts: ['*']}]", "private_address", (37, "Authorization failure")),
         ("auth: {allow_from: [192.0.2.0/24]}", "client_not_allowed", (37, "Authorization failure")),
-        // This client has no credentials to show.
+        // This one was given no credentials to show.
         (&format!("auth: {{users_file: users}}, {HERE}"), "auth_required", (19, "Authentication failure")),
     ] {
         for (listener, told) in [("tls", HTTP), ("plain", plain)] {
@@ -208,6 +208,35 @@ async fn a_user_whose_target_is_refused_reads_it() {
         }
     }
     assert!(sandbox.seen(1).is_empty(), "the node was asked");
+}
+
+/// It asks for NTLM first, is told Basic, and goes on by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_given_user_and_password_logs_in_to_the_proxy() {
+    if !is_here() {
+        return;
+    }
+    let sandbox = one_node().start().await;
+    let file = source(&sandbox, "file", b"x");
+    for (listener, (code, text)) in [("tls", HTTP), ("plain", (19, "Authentication failure"))] {
+        for (password, is_right) in [("one", true), ("another-one", false)] {
+            let egress = Egress::start(&format!("auth: {{users_file: users}}, {HERE}")).await;
+            let ascp = Ascp::put(&sandbox, listener, &[&file]).await.through(&egress).login("anna", password);
+            let report = ascp.run().await;
+            let what = format!("{listener}, {password}");
+            let records = egress.records(2).await;
+            let has = |key: &str, word: &str| records.iter().any(|record| record[key] == word);
+            assert_eq!(has("user", "anna"), is_right, "{what}: {records:?}");
+            assert_eq!(has("reason", "auth_failed"), !is_right, "{what}: {records:?}");
+            match is_right {
+                true => report.must_be_ok(&what),
+                false => report.must_fail(&what, code, text),
+            }
+        }
+    }
+    // Without a proxy it asks all the same, in the clear, and takes this answer for a failure.
+    let direct = Ascp::put(&sandbox, "plain", &[&file]).await.login("anna", "one").run().await;
+    direct.must_fail("without a proxy", HTTP.0, HTTP.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

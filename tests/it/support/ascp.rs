@@ -25,6 +25,8 @@ pub(crate) struct Ascp {
     program: &'static Path,
     tls: bool,
     token: OsString,
+    /// Whom a proxy is told, and the password.
+    login: Option<(&'static str, &'static str)>,
     mode: &'static str,
     fallback: &'static str,
     user: String,
@@ -87,6 +89,7 @@ impl Ascp {
             program: program().unwrap(),
             tls,
             token: TOKEN.into(),
+            login: None,
             mode,
             fallback: "F",
             user: "xfer".to_owned(),
@@ -169,6 +172,12 @@ impl Ascp {
         self
     }
 
+    /// With a user and a password for the proxy, as the environment has them.
+    pub(crate) fn login(self, user: &'static str, password: &'static str) -> Ascp {
+        secrets::keep_login(user, password);
+        Ascp { login: Some((user, password)), ..self }
+    }
+
     /// Runs it to its end, or kills it at the deadline.
     pub(crate) async fn run(self) -> Report {
         let home = tempfile::tempdir().unwrap();
@@ -180,6 +189,9 @@ impl Ascp {
         command.stdout(out.try_clone().unwrap()).stderr(out);
         if !self.token.is_empty() {
             command.env("ASPERA_SCP_TOKEN", &self.token);
+        }
+        if let Some((user, password)) = self.login {
+            command.env("ASPERA_SCP_PROXY_AUTH_USER", user).env("ASPERA_SCP_PROXY_AUTH_PASSWORD", password);
         }
         command.args(["-y", self.fallback, "-t", &self.port.to_string()]);
         command.args(["-M", &management.local_addr().unwrap().port().to_string()]);
