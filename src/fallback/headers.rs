@@ -139,8 +139,10 @@ impl Headers {
         }
         let Some(session) = &exchange.session else { return Ok(()) };
         if call.operation == Operation::Start || call.fetches {
-            let announced = session
-                .announce(last(answer, NEXT_NAME).map(|_| unsigned(answer, "x-next-wire-file-size").unwrap_or(0)));
+            let next = last(answer, NEXT_NAME).map(|_| unsigned(answer, "x-next-wire-file-size").unwrap_or(0));
+            let index = exchange.head.field("x-get-file-index").filter(|_| call.fetches);
+            let index = index.and_then(|index| std::str::from_utf8(index).ok()?.trim().parse().ok());
+            let announced = session.announce(index, next);
             let length = unsigned(answer, "content-length");
             let asked = guard::range_start(exchange.head.field("x-content-range"));
             if let Some(length) = length.filter(|_| call.fetches && exchange.has_answer_body(answer.status.as_u16())) {

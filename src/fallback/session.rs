@@ -306,10 +306,13 @@ impl Session {
         self.transfer.set_file_size(size);
     }
 
-    /// Notes the size of the download after this one, and returns that of this one.
-    pub fn announce(&self, next: Option<u64>) -> Option<u64> {
-        self.shares.turned();
-        std::mem::replace(&mut *lock(&self.announced), next)
+    /// Notes the size of the download after this one, of which this is the index (none for a start), and gives the size that
+    /// was announced for this one. None also where what was announced last was for another file, as where another replica has
+    /// answered the request before this one and has not been heard of yet.
+    pub fn announce(&self, index: Option<u64>, next: Option<u64>) -> Option<u64> {
+        let this = index.map_or(0, |index| index.saturating_add(1));
+        let last = self.shares.turn(this.saturating_add(1));
+        std::mem::replace(&mut *lock(&self.announced), next).filter(|_| last == this)
     }
 
     /// Notes a download that is not as long as it was announced.

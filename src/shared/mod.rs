@@ -67,6 +67,8 @@ pub struct SessionState {
     pub lengths_differ: u64,
     /// The size that the node announced for the file that the client asks for next.
     pub announced: Option<u64>,
+    /// Which file that is, counted from 1; 0 where it is not known.
+    pub turn: u64,
     /// How long its start waited for room, in milliseconds.
     pub waited: u64,
 }

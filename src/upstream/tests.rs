@@ -127,6 +127,7 @@ async fn what_ended_badly_elsewhere_brings_the_next_session_to_its_node_and_what
         requests: 1,
         lengths_differ: 0,
         announced: None,
+        turn: 0,
         waited: 0,
     };
     let on_b = |wish| {

@@ -153,6 +153,8 @@ async fn sessions_between_two_requests_go_on_after_a_kill_and_who_connects_meanw
         }
         assert_eq!(stage.end(&new).await.status, 200);
         stage.records(over).await;
+        // Or the next process finds it, for what has just ended is not yet written.
+        stage.until_saved(4).await;
     }
     let homes: Vec<_> = ids.iter().map(|id| stage.node_of(id)).collect();
     assert_eq!(homes, [0, 1, 0, 1]);

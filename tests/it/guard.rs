@@ -198,6 +198,19 @@ async fn another_length_passes_and_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_was_announced_for_another_file_is_no_measure_for_this_one() {
+    let (sandbox, host, mut wire) = sandbox("").await;
+    fault(&sandbox, r"get=raw:HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc");
+    let (id, _) = begin(&mut wire, host, "get", &["f"]).await;
+    // The answer before it came by another gateway.
+    let later = String::from_utf8(get(host, &id, "f", "")).unwrap().replace("index: 0", "index: 1");
+    let reply = wire.ask(later.as_bytes()).await;
+    assert_eq!((reply.status, wire.body(3).await), (200, b"abc".to_vec()));
+    assert_eq!(wire.ask(&end(host, &id, "DONE")).await.status, 200);
+    assert_eq!(sandbox.records(1).await[0]["lengths_differ"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_files_that_ends_early_is_told() {
     let (sandbox, host, mut wire) = sandbox("").await;
     std::fs::write(sandbox.dir.path().join("n1/g"), b"g").unwrap();

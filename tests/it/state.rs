@@ -46,6 +46,7 @@ fn session(key: u64, turn: u64, user: &str) -> SessionState {
         requests: turn,
         lengths_differ: 0,
         announced: None,
+        turn: 0,
         waited: 0,
     }
 }

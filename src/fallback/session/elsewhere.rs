@@ -39,6 +39,7 @@ impl Session {
             requests: self.requests.load(Relaxed),
             lengths_differ: self.lengths_differ.load(Relaxed),
             announced: *lock(&self.announced),
+            turn: self.shares.last_turn(),
             waited: self.waited.load(Relaxed),
         })
     }
@@ -70,6 +71,7 @@ impl Session {
         session.requests.store(state.requests, Relaxed);
         session.lengths_differ.store(state.lengths_differ, Relaxed);
         *lock(&session.announced) = state.announced;
+        session.shares.turn(state.turn);
         session.waited.store(state.waited, Relaxed);
         session.touch();
         session

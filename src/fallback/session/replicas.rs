@@ -35,7 +35,7 @@ struct Known {
     others: HashMap<ReplicaId, Part>,
     /// Those with a request of it under way.
     busy: HashSet<ReplicaId>,
-    /// How many times the next file was announced, over all replicas.
+    /// Which file was announced last, over all replicas, counted from 1; 0 where that is not known.
     turn: u64,
     is_guest: bool,
 }
@@ -45,10 +45,14 @@ impl Shares {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node has announced another file.
-    pub(super) fn turned(&self) {
-        let mut known = self.lock();
-        known.turn = known.turn.saturating_add(1);
+    /// The node has announced this file, counted from 1; gives the one before.
+    pub(super) fn turn(&self, turn: u64) -> u64 {
+        std::mem::replace(&mut self.lock().turn, turn)
+    }
+
+    /// The file that the node announced last, counted from 1.
+    pub(super) fn last_turn(&self) -> u64 {
+        self.lock().turn
     }
 }
 

@@ -36,6 +36,7 @@ fn session(key: u8, began: u64, requests: u64) -> SessionState {
         requests,
         lengths_differ: 0,
         announced: Some(7),
+        turn: 3,
         waited: 0,
     }
 }

@@ -84,7 +84,7 @@ pub struct Part {
     pub lengths_differ: u64,
     /// The size that the node announced last for the file that the client asks for next.
     pub announced: Option<u64>,
-    /// How many times a next file had been announced by then, over all replicas.
+    /// Which file that is, counted from 1; 0 where it is not known.
     pub turn: u64,
 }
 
@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    const SESSION: &str = r#"{"key":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"listener":"plain","upstream":"u","node":"n1","client":"127.0.0.1","direction":"upload","user":null,"sources":1,"began":1,"open":true,"node_keeps":false,"client_keeps":false,"bytes_uploaded":1,"bytes_downloaded":0,"files":1,"files_failed":0,"requests":2,"lengths_differ":0,"announced":null,"waited":0}"#;
+    const SESSION: &str = r#"{"key":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16],"listener":"plain","upstream":"u","node":"n1","client":"127.0.0.1","direction":"upload","user":null,"sources":1,"began":1,"open":true,"node_keeps":false,"client_keeps":false,"bytes_uploaded":1,"bytes_downloaded":0,"files":1,"files_failed":0,"requests":2,"lengths_differ":0,"announced":null,"turn":0,"waited":0}"#;
 
     fn all() -> Vec<News> {
         let key = Key([7; 16]);
