@@ -85,6 +85,7 @@ fn rows() -> Vec<Row> {
         alone("/bandwidth/total", json!({ "upload": "3Gbit/s", "download": "2Gbit/s" })),
         alone("/bandwidth/total/download", json!("2Gbit/s")),
         alone("/bandwidth/total/upload", json!("2Gbit/s")),
+        alone("/doctor/secret_file", json!("other")),
         alone("/limits/max_connections", json!(9000)),
         alone("/limits/max_connections_per_client", json!("off")),
         alone("/limits/max_sessions", json!(1900)),
