@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{FAILED, OK, USAGE, complain, print};
 use crate::{
     config::units::{UnitError, parse_duration},
-    doctor::{self, Place, Question, Verdict},
+    doctor::{self, LONGEST, Place, Question, Verdict},
     net::probe::{Secret, SecretError},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Options {
     /// A file with a transfer token; a session is opened with it and ended at once.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The file that the gateway has as doctor.secret_file; only with it UDP can be told.
+    /// The file that the gateway has as doctor.secret_file, to tell more.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// The transfer user that a session_start names.
@@ -51,6 +51,9 @@ pub(super) struct Options {
     /// How long to wait in silence; ascp waits 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     timeout: Duration,
+    /// With the secret: how long silence and idle connections must last.
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = idle)]
+    idle: Duration,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -121,6 +124,7 @@ fn examine(options: Options) -> Result<doctor::Report, DoctorError> {
         proxy: options.proxy,
         user: options.user,
         timeout: options.timeout,
+        idle: options.idle,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DoctorError::Runtime)?;
     Ok(runtime.block_on(doctor::examine(&question)))
@@ -139,6 +143,11 @@ fn code(number: u32) -> u8 {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = parse_duration(text).map_err(|error: UnitError| format!("{error}; {}", error.hint()))?;
     if parsed.is_zero() { Err("must be above zero".to_owned()) } else { Ok(parsed) }
+}
+
+/// Such a duration that a far end still waits for.
+fn idle(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time > LONGEST { Err("must be 2m at most".to_owned()) } else { Ok(time) })
 }
 
 fn place(text: &str) -> Result<Place, String> {
