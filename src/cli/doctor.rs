@@ -33,13 +33,19 @@ pub(super) struct Options {
     /// Its fallback port in the clear.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     http_port: u16,
-    /// A forward proxy to try as well, as ascp takes it: HOST:PORT.
+    /// A forward proxy to try as well.
+    ///
+    /// As ascp takes it: no scheme, no user, no IPv6 address.
     #[arg(long, value_name = "HOST:PORT", value_parser = place)]
     proxy: Option<Place>,
-    /// A file with a transfer token; a session is opened with it and ended at once.
+    /// A transfer token to try: a file with one line.
+    ///
+    /// A session is opened with it and ended at once.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The file that the gateway has as doctor.secret_file, to tell more.
+    /// The secret that a gateway shares: its file.
+    ///
+    /// The same as the gateway's `doctor.secret_file`. Only with it UDP can be told, and what stands on the way of requests.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// The transfer user that a session_start names.
@@ -51,7 +57,10 @@ pub(super) struct Options {
     /// How long to wait in silence; ascp waits 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     timeout: Duration,
-    /// With the secret: how long silence and idle connections must last.
+    /// How long silence and idle must last.
+    ///
+    /// A request on which the far end works in silence, and a connection between two requests; told with the secret alone.
+    /// At most 2m. ascp itself gives up after 20s in which it hears nothing.
     #[arg(long, value_name = "TIME", default_value = "25s", value_parser = idle)]
     idle: Duration,
 }

@@ -40,7 +40,7 @@ struct Answer {
 }
 
 /// Why there is none.
-enum None {
+enum Untold {
     /// The question was answered as any other request.
     Status(u16),
     /// There was no whole answer, after so long.
@@ -57,18 +57,18 @@ pub(super) async fn look(way: &Way<'_>, secret: &Secret, idle: Duration) -> Vec<
     let (answer, conn) = match probes.ask(&begin, PAUSE).await {
         Ok(answered) => answered,
         // No far end says so, whether it takes part or not.
-        Err(None::Status(status @ (408 | 504))) => {
+        Err(Untold::Status(status @ (408 | 504))) => {
             let seen = format!("{status} in a pause of {} within a body", secs(PAUSE));
             return vec![find(Fault::new(D::SilenceCut, seen))];
         }
         Err(none) => {
             let why = match none {
-                None::Status(403) => {
+                Untold::Status(403) => {
                     "403 to a signed question: no such secret there, or a clock that differs by a minute".to_owned()
                 }
-                None::Status(status) => format!("{status} to a signed question"),
-                None::Nothing(error, after) => format!("a signed question: {error} after {}", secs(rounded(after))),
-                None::Fault(fault) => fault.seen,
+                Untold::Status(status) => format!("{status} to a signed question"),
+                Untold::Nothing(error, after) => format!("a signed question: {error} after {}", secs(rounded(after))),
+                Untold::Fault(fault) => fault.seen,
             };
             return vec![find(Fault::new(D::BodyHeldUntold, why))];
         }
@@ -87,14 +87,14 @@ struct Probes<'a> {
 
 impl Probes<'_> {
     /// Asks on a connection of its own, which is given back.
-    async fn ask(&self, ask: &Ask, pause: Duration) -> Result<(Answer, Box<dyn Duplex>), None> {
-        let mut conn = self.way.open().await.map_err(None::Fault)?;
+    async fn ask(&self, ask: &Ask, pause: Duration) -> Result<(Answer, Box<dyn Duplex>), Untold> {
+        let mut conn = self.way.open().await.map_err(Untold::Fault)?;
         let answer = self.ask_on(&mut *conn, ask, pause).await?;
         Ok((answer, conn))
     }
 
     /// Asks; the pause is in the middle of the body.
-    async fn ask_on(&self, conn: &mut dyn Duplex, ask: &Ask, pause: Duration) -> Result<Answer, None> {
+    async fn ask_on(&self, conn: &mut dyn Duplex, ask: &Ask, pause: Duration) -> Result<Answer, Untold> {
         let nonce = Uuid::new_v4().into_bytes();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = self.secret.name(&nonce, u64::try_from(now.as_millis()).unwrap_or(0), ask);
@@ -103,10 +103,10 @@ impl Probes<'_> {
         let patience = self.way.question.timeout + ask.silence;
         let begin = Instant::now();
         let said = converse(conn, [&head, &part, &part], pause, patience, MOST_ANSWER).await;
-        let said = said.map_err(|error| None::Nothing(error, begin.elapsed()))?;
+        let said = said.map_err(|error| Untold::Nothing(error, begin.elapsed()))?;
         match self.secret.read_told(&said.body, &nonce) {
             Some(told) => Ok(Answer { said, told, head }),
-            Option::None => Err(None::Status(said.head.status())),
+            None => Err(Untold::Status(said.head.status())),
         }
     }
 
@@ -140,11 +140,11 @@ impl Probes<'_> {
                 Fault::new(D::InterimSwallowed, format!("{NOTICES} of {NOTICES} came, but with the answer"))
             }
             Ok((answer, _)) => Fault::new(D::InterimSwallowed, format!("{} of {NOTICES} came", answer.said.interim)),
-            Err(None::Status(status)) => Fault::new(D::InterimBroken, format!("{status} in the place of the answer")),
-            Err(None::Nothing(error, after)) => {
+            Err(Untold::Status(status)) => Fault::new(D::InterimBroken, format!("{status} in the place of the answer")),
+            Err(Untold::Nothing(error, after)) => {
                 Fault::new(D::InterimBroken, format!("behind a 102: {error} after {}", secs(rounded(after))))
             }
-            Err(None::Fault(fault)) => fault,
+            Err(Untold::Fault(fault)) => fault,
         }
     }
 
@@ -152,13 +152,13 @@ impl Probes<'_> {
         let begin = Instant::now();
         match self.ask(&Ask { silence: time, ..Ask::default() }, Duration::ZERO).await {
             Ok(_) => Fault::new(D::SilenceOk, format!("answered after {}", secs(time))),
-            Err(None::Status(status)) => {
+            Err(Untold::Status(status)) => {
                 Fault::new(D::SilenceCut, format!("{status} after {}", secs(rounded(begin.elapsed()))))
             }
-            Err(None::Nothing(error, after)) => {
+            Err(Untold::Nothing(error, after)) => {
                 Fault::new(D::SilenceCut, format!("{error} after {}", secs(rounded(after))))
             }
-            Err(None::Fault(fault)) => fault,
+            Err(Untold::Fault(fault)) => fault,
         }
     }
 
@@ -184,14 +184,14 @@ fn body(answer: &Answer) -> Fault {
     let Told { first, last, .. } = answer.told;
     let apart = Duration::from_millis(last.saturating_sub(first));
     let seen = format!("two parts sent {} apart came {} apart", secs(PAUSE), secs(apart));
-    Fault::new(if apart < PAUSE / 2 { D::BodyHeld } else { D::BodyStreamed }, seen)
+    Fault::new(if apart < PAUSE / 4 { D::BodyHeld } else { D::BodyStreamed }, seen)
 }
 
 /// Whether the second half of the answer came later than the first.
 fn halves(answer: &Answer) -> Fault {
     let apart = answer.said.last - answer.said.first;
     let seen = format!("two halves sent {} apart came {} apart", secs(BREAK), secs(rounded(apart)));
-    Fault::new(if apart < BREAK / 2 { D::AnswerHeld } else { D::AnswerStreamed }, seen)
+    Fault::new(if apart < BREAK / 4 { D::AnswerHeld } else { D::AnswerStreamed }, seen)
 }
 
 /// To a tenth of a second.
