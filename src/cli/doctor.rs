@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{FAILED, OK, USAGE, complain, print};
 use crate::{
     config::units::{UnitError, parse_duration},
-    doctor::{self, Place, Question, Verdict},
+    doctor::{self, LONGEST, Place, Question, Verdict},
     net::probe::{Secret, SecretError},
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Options {
     token_file: Option<PathBuf>,
     /// The secret that a gateway shares: its file.
     ///
-    /// The same as the gateway's `doctor.secret_file`. Only with it UDP can be told.
+    /// The same as the gateway's `doctor.secret_file`. Only with it UDP can be told, and what stands on the way of requests.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// The transfer user that a session_start names.
@@ -59,6 +59,12 @@ pub(super) struct Options {
     /// How long to wait in silence; ascp waits 20s.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     timeout: Duration,
+    /// How long silence and idle must last.
+    ///
+    /// A request on which the far end works in silence, and a connection between two requests; told with the secret alone.
+    /// At most 2m. ascp itself gives up after 20s in which it hears nothing.
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = idle)]
+    idle: Duration,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -129,6 +135,7 @@ fn examine(options: Options) -> Result<doctor::Report, DoctorError> {
         proxy: options.proxy,
         user: options.user,
         timeout: options.timeout,
+        idle: options.idle,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DoctorError::Runtime)?;
     Ok(runtime.block_on(doctor::examine(&question)))
@@ -156,6 +163,11 @@ fn host(text: &str) -> Result<String, String> {
     let wrong =
         || "a name or an IPv4 address, without a scheme, a user or a port; ports have options of their own".to_owned();
     if is_sound { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// Such a duration that a far end still waits for.
+fn idle(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time > LONGEST { Err("must be 2m at most".to_owned()) } else { Ok(time) })
 }
 
 fn place(text: &str) -> Result<Place, String> {

@@ -116,7 +116,7 @@ pub struct Config {
     /// What the gateway says about itself.
     #[serde(default)]
     pub log: LogConfig,
-    /// Whether `fallgate doctor` is answered at the data ports.
+    /// Whether `fallgate doctor` is answered, at data ports and fallback ports.
     #[serde(default)]
     pub doctor: DoctorConfig,
     /// The operator's own door.

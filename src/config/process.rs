@@ -156,11 +156,11 @@ impl LogLevel {
     }
 }
 
-/// Whether `fallgate doctor` is answered at the data ports.
+/// Whether `fallgate doctor` is answered, at data ports and fallback ports.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoctorConfig {
-    /// The secret that a doctor must show before a probe of a UDP port is answered: a file with one line of 16 to 1024 visible ASCII characters; default `null`, no probe is answered.
+    /// The secret that a doctor must show before a probe of a data or fallback port is answered: a file with one line of 16 to 1024 visible ASCII characters; default `null`, no probe is answered.
     #[schemars(schema_with = "leaf::optional_file")]
     pub secret_file: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Question,
-    diagnosis::State,
+    diagnosis::{Diagnosis, State},
     finding::{Finding, Path, state_of},
 };
 
@@ -49,6 +49,9 @@ pub enum Verdict {
 /// The fallbacks, the best first: TLS before the clear, where the token can be read on the way.
 const FALLBACKS: &[Path] = &[Path::Https, Path::HttpsProxy, Path::Http, Path::HttpProxy];
 
+/// Bad findings that many a transfer never meets.
+const SOME_MEET: &[Diagnosis] = &[Diagnosis::BodyHeld, Diagnosis::InterimBroken, Diagnosis::SilenceCut];
+
 /// All paths that were looked at, the best first: those that work, then those that may, then those that do not.
 pub(super) fn advise(question: &Question, findings: &[Finding]) -> (Vec<Advice>, Verdict) {
     let nominal = match (state_of(findings, Path::Ssh), state_of(findings, Path::Udp)) {
@@ -56,13 +59,17 @@ pub(super) fn advise(question: &Question, findings: &[Finding]) -> (Vec<Advice>,
         (Some(State::Good | State::Warn), Some(State::Unknown)) => Works::Maybe,
         _ => Works::No,
     };
+    // What only large or slow transfers meet is no reason to leave a path out where there is no better one.
+    let is_met = |f: &Finding| f.diagnosis.state() == State::Bad && !SOME_MEET.contains(&f.diagnosis);
     let works = |path: Path| match state_of(findings, path)? {
         State::Good | State::Warn => Some(Works::Yes),
         State::Unknown => Some(Works::Maybe),
-        State::Bad => Some(Works::No),
+        State::Bad if findings.iter().any(|f| f.path == path && is_met(f)) => Some(Works::No),
+        State::Bad => Some(Works::Maybe),
     };
     let fallbacks: Vec<_> = FALLBACKS.iter().filter_map(|path| Some((*path, works(*path)?))).collect();
-    let best = fallbacks.iter().find(|(_, works)| *works == Works::Yes).map(|(path, _)| *path);
+    let first = |wanted| fallbacks.iter().find(|(_, works)| *works == wanted).map(|(path, _)| *path);
+    let best = first(Works::Yes).or_else(|| first(Works::Maybe));
     let mut all = vec![nominal_call(question, nominal, best)];
     all.extend(fallbacks.iter().map(|(path, works)| fallback_call(question, *path, *works)));
     all.sort_by_key(|advice| match advice.works {
@@ -137,4 +144,45 @@ fn spec_of(question: &Question, path: Path, fallback: Value) -> Vec<(String, Val
     };
     let keys = [("http_fallback", fallback), (key, json!(port)), ("cipher", json!(cipher))];
     keys.map(|(key, value)| (key.to_owned(), value)).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn advised(findings: &[(Path, Diagnosis)]) -> Vec<(&'static str, Works)> {
+        let question = Question {
+            host: "h".to_owned(),
+            ssh_port: 1,
+            udp_port: 1,
+            https_port: 1,
+            http_port: 1,
+            proxy: None,
+            token: None,
+            secret: None,
+            user: "xfer".to_owned(),
+            timeout: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+        };
+        let findings: Vec<_> = findings.iter().map(|(path, diagnosis)| Finding::new(*path, *diagnosis, "")).collect();
+        advise(&question, &findings).0.into_iter().map(|advice| (advice.path, advice.works)).collect()
+    }
+
+    #[test]
+    fn a_path_that_spoils_some_transfers_comes_behind_a_clean_one_and_one_that_spoils_all_is_none() {
+        use Diagnosis::{BodyHeld, FallbackOk, FieldsChanged, IdleCut, InterimBroken, SilenceCut};
+        for spoilt in [BodyHeld, InterimBroken, SilenceCut] {
+            let found =
+                [(Path::Https, FallbackOk), (Path::Https, spoilt), (Path::Http, FallbackOk), (Path::Http, IdleCut)];
+            assert_eq!(
+                advised(&found),
+                [("http", Works::Yes), ("https", Works::Maybe), ("nominal", Works::No)],
+                "{spoilt:?}"
+            );
+        }
+        let found = [(Path::Https, FallbackOk), (Path::Https, FieldsChanged), (Path::Https, BodyHeld)];
+        assert_eq!(advised(&found), [("nominal", Works::No), ("https", Works::No)]);
+    }
 }

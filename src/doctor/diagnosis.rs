@@ -145,14 +145,34 @@ diagnoses! {
     BodyUntold = "body_untold", Unknown, "Whether a size limit stands in the way of large uploads cannot be told.",
         "try the upload of a large file";
     BodyHeldUntold = "body_held_untold", Unknown, "Whether bodies are gathered, and 102 or pauses of 20 s pass, cannot be told: the far end must take part.",
-        "try a large file; in nginx set proxy_request_buffering off, proxy_buffering off and proxy_http_version 1.1";
+        "give --secret-file with the secret of the gateway's doctor.secret_file, or try a large file; in nginx set proxy_request_buffering off, proxy_buffering off and proxy_http_version 1.1";
+    BodyStreamed = "body_streamed", Good, "Bodies go on as they come.", "";
+    BodyHeld = "body_held", Bad, "Bodies are gathered before they go on. Small uploads pass; with large ones ascp hears nothing for 20 s and ends with code 16.",
+        "have bodies pass as they come: nginx proxy_request_buffering off and proxy_http_version 1.1; HAProxy no option http-buffer-request; Envoy without its buffer filter";
+    InterimOk = "interim_ok", Good, "102 passes, so a slow node does not end a transfer.", "";
+    InterimSwallowed = "interim_swallowed", Warn, "102 is swallowed or comes too late: ascp waits 20 s in silence, so a slower node ends a transfer with code 16.",
+        "nginx proxy_buffering off; HAProxy, Squid, tinyproxy and whatever passes a CONNECT let 102 through; Envoy does not: there take a path on TCP (tcp_proxy)";
+    InterimBroken = "interim_broken", Bad, "A 102 is taken for the answer or breaks the exchange: whenever a node is slow the transfer fails.",
+        "take a path on TCP (nginx stream, HAProxy mode tcp, Envoy tcp_proxy); else fallgate's slow_node_notice off, and keep nodes fast";
+    FieldsOk = "fields_ok", Good, "Fields pass as they are, both ways.", "";
+    FieldsRewritten = "fields_rewritten", Warn, "Names of fields come in other letters or another order. By the rules of HTTP that means nothing; not every server goes by them.",
+        "have it keep names: HAProxy h1-case-adjust with its option for client and server, Envoy header_key_format preserve_case for both";
+    AnswerStreamed = "answer_streamed", Good, "Answers go on as they come.", "";
+    AnswerHeld = "answer_held", Warn, "Answers are gathered before they go on: large downloads fill the memory and disk of what stands there.",
+        "nginx proxy_buffering off; Envoy without its buffer filter; no scanning of what is downloaded";
+    SilenceOk = "silence_ok", Good, "A request that is worked on in silence is answered.", "";
+    SilenceCut = "silence_cut", Bad, "A request that is worked on in silence is cut off.",
+        "raise the time-out: nginx proxy_read_timeout, HAProxy timeout server, Envoy timeout of the route (15 s unless set) and stream_idle_timeout, Squid read_timeout, tinyproxy Timeout";
+    IdleOk = "idle_ok", Good, "A connection that is idle is kept.", "";
+    IdleCut = "idle_cut", Warn, "A connection that is idle is closed: sessions on one persistent connection break in a pause, others do not mind.",
+        "raise the time-out: nginx keepalive_timeout, HAProxy timeout http-keep-alive and timeout client, Envoy idle_timeout, Squid client_idle_pconn_timeout; or fallgate's persistent_connection off";
     Intermediary = "intermediary", Warn, "Something between here and the server shows itself in the answers.",
         "it must stream bodies both ways, keep every x- field, pass 102 on and leave idle connections alone";
-    FieldsChanged = "fields_changed", Bad, "Fields that the server sends directly are missing or renamed by way of the proxy: files would be missing or corrupt, with exit status 0.",
-        "have the proxy leave fields that begin with x- as they are";
+    FieldsChanged = "fields_changed", Bad, "Fields that begin with x- are missing, renamed or changed on the way: files would be missing or corrupt, with exit status 0.",
+        "have it leave fields that begin with x- as they are: nginx without proxy_pass_request_headers off, proxy_set_header and proxy_hide_header of them; Squid without request_header_access and reply_header_access";
     ConnectOk = "connect_ok", Good, "The proxy lets CONNECT through to this port.", "";
-    ProxyAuth = "proxy_auth", Bad, "The proxy asks for a password (407); ascp can give it none.",
-        "have the proxy let this client or this target through without a password";
+    ProxyAuth = "proxy_auth", Bad, "The proxy asks for a password (407), which was not tried.",
+        "if it takes Basic, set ASPERA_SCP_PROXY_AUTH_USER and ASPERA_SCP_PROXY_AUTH_PASSWORD where ascp runs; else have the proxy let this client or this target through";
     ProxyDenied = "proxy_denied", Bad, "The proxy refuses the target.",
         "have the proxy allow this host and port (Squid: SSL_ports, Safe_ports; tinyproxy: ConnectPort)";
     ProxyFailed = "proxy_failed", Bad, "The proxy does not reach the target.",

@@ -11,7 +11,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::reach::Place;
-use crate::net::http1::{AnswerHead, AnswerProblem};
+use crate::net::http1::{AnswerHead, AnswerProblem, BodyFraming};
 
 /// How often the patience for one silence may go by until the whole head must be there: drops in turn are no answer.
 const WHOLE: u32 = 3;
@@ -46,6 +46,9 @@ pub(super) enum Unanswered {
     Silent,
     #[error("the connection ended")]
     Closed,
+    /// It comes without a length, in chunks for one, or is too large.
+    #[error("an answer without a length that could be read")]
+    Unframed,
     #[error("{0}")]
     Malformed(#[from] AnswerProblem),
 }
@@ -56,29 +59,101 @@ impl From<io::Error> for Unanswered {
     }
 }
 
-/// Sends a request and reads the head of the final answer.
-pub(super) async fn exchange(
+/// A final answer with its body.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) head: AnswerHead,
+    /// 100 and 102 before it.
+    pub(super) interim: u32,
+    /// How long before it the first of them came.
+    pub(super) ahead: Duration,
+    pub(super) body: Vec<u8>,
+    /// When the first byte of the body was here, and the last.
+    pub(super) first: Instant,
+    pub(super) last: Instant,
+}
+
+/// Sends a request whose body is in two parts, with a pause between them, and reads the final answer with its body, of at
+/// most `room` bytes. Only a body with a length is one that ascp can read.
+pub(super) async fn converse(
     stream: &mut (impl Duplex + ?Sized),
-    (head, body): (&[u8], &[u8]),
+    [head, one, other]: [&[u8]; 3],
+    pause: Duration,
     patience: Duration,
-) -> Result<Answered, Unanswered> {
+    room: usize,
+) -> Result<Said, Unanswered> {
+    let _ = send(stream, head, one, patience).await?;
+    tokio::time::sleep(pause).await;
+    let _ = send(stream, b"", other, patience).await?;
+    let (mut held, late) = (BytesMut::new(), Instant::now() + patience * WHOLE);
+    let Final { head, interim, ahead } = answer(stream, &mut held, patience, late).await?;
+    let BodyFraming::Length(length) = head.body(b"PUT") else { return Err(Unanswered::Unframed) };
+    let length = usize::try_from(length).ok().filter(|length| *length <= room).ok_or(Unanswered::Unframed)?;
+    let mut first = (!held.is_empty()).then(Instant::now);
+    while held.len() < length {
+        let until = late.min(Instant::now() + patience);
+        match timeout_at(until, stream.read_buf(&mut held)).await {
+            Err(_) => return Err(Unanswered::Silent),
+            Ok(Ok(0)) | Ok(Err(_)) => return Err(Unanswered::Closed),
+            Ok(Ok(_)) => first = first.or_else(|| Some(Instant::now())),
+        }
+    }
+    let last = Instant::now();
+    held.truncate(length);
+    Ok(Said { head, interim, ahead, body: held.to_vec(), first: first.unwrap_or(last), last })
+}
+
+/// Sends in separate writes. Whoever answers early may not read the rest: what it said counts.
+async fn send(
+    stream: &mut (impl Duplex + ?Sized),
+    head: &[u8],
+    body: &[u8],
+    patience: Duration,
+) -> Result<io::Result<()>, Unanswered> {
     let sending = async {
         stream.write_all(head).await?;
         stream.flush().await?;
         stream.write_all(body).await?;
         stream.flush().await
     };
-    // Whoever answers early may not read the rest: what it said counts.
-    let _ = timeout(patience, sending).await.map_err(|_| Unanswered::Silent)?;
-    let (begin, mut held, mut interim) = (Instant::now(), BytesMut::new(), 0);
+    timeout(patience, sending).await.map_err(|_| Unanswered::Silent)
+}
+
+/// Sends a request and reads the head of the final answer.
+pub(super) async fn exchange(
+    stream: &mut (impl Duplex + ?Sized),
+    (head, body): (&[u8], &[u8]),
+    patience: Duration,
+) -> Result<Answered, Unanswered> {
+    let _ = send(stream, head, body, patience).await?;
+    let begin = Instant::now();
+    let Final { head, interim, .. } = answer(stream, &mut BytesMut::new(), patience, begin + patience * WHOLE).await?;
+    Ok(Answered { head, interim, after: begin.elapsed() })
+}
+
+/// The head of a final answer, how many interim ones came before it, and how long before it the first.
+struct Final {
+    head: AnswerHead,
+    interim: u32,
+    ahead: Duration,
+}
+
+/// Reads to the head of the final answer. What was read of the body is in `held`.
+async fn answer(
+    stream: &mut (impl Duplex + ?Sized),
+    held: &mut BytesMut,
+    patience: Duration,
+    late: Instant,
+) -> Result<Final, Unanswered> {
+    let (mut interim, mut first) = (0, None);
     loop {
-        let raw = read_head(stream, &mut held, patience, begin + patience * WHOLE).await?;
-        let head = AnswerHead::parse(raw)?;
+        let head = AnswerHead::parse(read_head(stream, held, patience, late).await?)?;
         if matches!(head.status(), 100 | 102) && interim < MAX_INTERIM {
             interim += 1;
+            first.get_or_insert_with(Instant::now);
             continue;
         }
-        return Ok(Answered { head, interim, after: begin.elapsed() });
+        return Ok(Final { head, interim, ahead: first.map_or(Duration::ZERO, |first| first.elapsed()) });
     }
 }
 
@@ -154,6 +229,18 @@ impl Requests<'_> {
         );
         self.head(("PUT", "file/fallgate-doctor"), &fields)
     }
+
+    /// The head of an upload of so many bytes whose name is a question, with all that ascp may say of a file.
+    pub(super) fn probe(&self, name: &str, length: usize) -> Vec<u8> {
+        let last = length.saturating_sub(1);
+        let fields = format!(
+            "Accept: application/octet-stream\r\nKeep-Alive: 300\r\nContent-Length: {length}\r\n\
+             Connection: keep-alive\r\nx-Content-range: 0-{last}\r\nx-file-access-permissions: 33188\r\n\
+             x-next-wire-file: fallgate-doctor.next\r\nx-next-wire-file-time: 1700000000\r\n\
+             x-next-wire-file-size: 1\r\nx-File-accessible: 1\r\n"
+        );
+        self.head(("PUT", &format!("file/{name}")), &fields)
+    }
 }
 
 /// The CONNECT that ascp sends.
@@ -210,6 +297,43 @@ mod tests {
         let begin = Instant::now();
         assert!(matches!(exchange(&mut near, (b"", b""), PATIENCE).await, Err(Unanswered::Silent)));
         assert!(begin.elapsed() <= PATIENCE * WHOLE);
+    }
+
+    async fn say(sent: &'static [(u64, &'static [u8])]) -> Result<Said, Unanswered> {
+        let (mut near, mut far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(async move {
+            for (after, part) in sent {
+                tokio::time::sleep(Duration::from_millis(*after)).await;
+                let _ = far.write_all(part).await;
+            }
+        });
+        converse(&mut near, [b"head", b"one", b"two"], Duration::ZERO, PATIENCE, 100).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_read_to_its_end_and_what_came_when_is_told() {
+        let said = say(&[
+            (0, b"HTTP/1.1 102 P\r\n\r\n"),
+            (300, b"HTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 F\r\nContent-Length: 6\r\n\r\n"),
+            (100, b"abc"),
+            (800, b"defmore"),
+        ]);
+        let said = said.await.unwrap();
+        assert_eq!((said.interim, said.ahead.as_millis(), &said.body[..]), (2, 300, &b"abcdef"[..]));
+        assert_eq!((said.last - said.first).as_millis(), 800);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_ascp_could_not_read_or_that_never_ends_is_none() {
+        let chunked = say(&[(0, b"HTTP/1.1 200 F\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")]);
+        assert!(matches!(chunked.await, Err(Unanswered::Unframed)));
+        assert!(matches!(say(&[(0, b"HTTP/1.1 200 F\r\na: b\r\n\r\nx")]).await, Err(Unanswered::Unframed)));
+        let large = say(&[(0, b"HTTP/1.1 200 F\r\nContent-Length: 101\r\n\r\n")]);
+        assert!(matches!(large.await, Err(Unanswered::Unframed)));
+        let short = say(&[(0, b"HTTP/1.1 200 F\r\nContent-Length: 9\r\n\r\nabc")]);
+        assert!(matches!(short.await, Err(Unanswered::Closed)));
+        let slow = say(&[(0, b"HTTP/1.1 200 F\r\nContent-Length: 9\r\n\r\nabc"), (5_000, b"def")]);
+        assert!(matches!(slow.await, Err(Unanswered::Silent)));
     }
 
     proptest! {

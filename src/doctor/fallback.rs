@@ -12,7 +12,7 @@ use super::{
     finding::{Finding, Path},
     proxy,
     reach::{self, Fault, Place},
-    tls,
+    tls, way,
 };
 
 /// The sizes of bodies that are announced, the largest first: the first one that is not refused ends it.
@@ -48,7 +48,7 @@ pub(super) async fn look(way: Way<'_>) -> Looked {
 }
 
 impl Way<'_> {
-    fn path(&self) -> Path {
+    pub(super) fn path(&self) -> Path {
         Path::fallback(self.tls, self.proxy.is_some())
     }
 
@@ -84,9 +84,15 @@ impl Way<'_> {
         if let Some(token) = &self.question.token {
             looked.findings.push(self.token(token).await?);
         }
-        looked.findings.push(self.bodies().await);
-        let why = "a fallback server does not tell how a request came to it";
-        looked.findings.push(self.finding(Fault::new(D::BodyHeldUntold, why)));
+        let Some(secret) = &self.question.secret else {
+            looked.findings.push(self.bodies().await);
+            let why = "without a secret no far end tells how a request came to it";
+            looked.findings.push(self.finding(Fault::new(D::BodyHeldUntold, why)));
+            return Ok(());
+        };
+        let (bodies, treated) = tokio::join!(self.bodies(), way::look(self, secret, self.question.idle));
+        looked.findings.push(bodies);
+        looked.findings.extend(treated);
         Ok(())
     }
 
@@ -121,7 +127,7 @@ impl Way<'_> {
     }
 
     /// A connection on which requests can be sent.
-    async fn open(&self) -> Result<Box<dyn Duplex>, Fault> {
+    pub(super) async fn open(&self) -> Result<Box<dyn Duplex>, Fault> {
         let stream = self.stream().await?;
         if !self.tls {
             return Ok(Box::new(stream));
@@ -139,7 +145,7 @@ impl Way<'_> {
                 Fault::new(D::AnswerSilent, format!("no answer in {}", super::ssh::secs(self.question.timeout)))
             }
             Unanswered::Closed => Fault::new(D::AnswerClosed, "closed before the answer to a session_start"),
-            Unanswered::Malformed(problem) => Fault::new(D::BadAnswer, problem.to_string()),
+            Unanswered::Unframed | Unanswered::Malformed(_) => Fault::new(D::BadAnswer, error.to_string()),
         })
     }
 
@@ -210,7 +216,7 @@ impl Way<'_> {
             let Ok(mut conn) = self.open().await else { break };
             match exchange(&mut *conn, (&head, &some), self.question.timeout.min(SOON)).await {
                 Ok(answered) if answered.head.status() == 413 => refused = Some((*size, proxy::by(&answered))),
-                Err(Unanswered::Closed | Unanswered::Malformed(_)) => {
+                Err(Unanswered::Closed | Unanswered::Unframed | Unanswered::Malformed(_)) => {
                     let why = format!("the connection ends after the head of {} MiB", size >> 20);
                     return self.finding(Fault::new(D::BodyUntold, why));
                 }

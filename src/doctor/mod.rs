@@ -1,6 +1,6 @@
 //! The doctor: a client that moves nothing and tells which path to a server works, why another does not, and how ascp is told.
 //!
-//! Each check is in a file of its own (`ssh`, `udp`, `tls`, `fallback`, `proxy`) and gives findings; what they are called and
+//! Each check is in a file of its own (`ssh`, `udp`, `tls`, `fallback`, `proxy`, `way`) and gives findings; what they are called and
 //! what helps is one table ([`Diagnosis`]), what follows from them is worked out without a socket (`advice`). All checks
 //! run at once, and each wait has an end: nothing that a server says, or leaves unsaid, keeps the doctor. What is sent is
 //! what ascp would send; every session that is started is ended at once.
@@ -10,6 +10,7 @@ mod codes;
 mod diagnosis;
 mod exchange;
 mod fallback;
+mod fields;
 mod finding;
 mod proxy;
 mod reach;
@@ -17,6 +18,7 @@ mod ssh;
 mod text;
 mod tls;
 mod udp;
+mod way;
 
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub use diagnosis::{Diagnosis, State};
 pub use finding::{Finding, Path};
 pub use reach::Place;
 pub use text::{json, lines};
+
+pub use crate::net::probe::way::LONGEST;
 
 use crate::net::probe::Secret;
 use fallback::{Looked, Way};
@@ -47,12 +51,14 @@ pub struct Question {
     pub proxy: Option<Place>,
     /// A transfer token.
     pub token: Option<String>,
-    /// What the gateway at the data port shares with us.
+    /// What the gateway shares with us; without it neither UDP nor how a way treats requests can be told.
     pub secret: Option<Secret>,
     /// The transfer user.
     pub user: String,
     /// How long to wait in silence; ascp's own patience is 20 seconds.
     pub timeout: Duration,
+    /// How long a silent request and an idle connection must last; at most [`LONGEST`].
+    pub idle: Duration,
 }
 
 /// What came of it.

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use super::{
     follow::{self, Prepared},
     grammar,
     passage::{Passed, pass},
+    probe::Asked,
     session::{InFlight, Session},
     start,
 };
@@ -33,6 +34,8 @@ const CANCEL_TIME: Duration = Duration::from_secs(2);
 enum Next {
     /// The connection is sound and waits for the next request.
     Again(Airlock),
+    /// And is kept for so long at least.
+    Kept(Airlock, Duration),
     /// It is to be closed; with what broke, unless the client left.
     Close(Option<Airlock>, Option<Reason>),
 }
@@ -44,13 +47,13 @@ pub(super) type Refused = Reason;
 pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketAddr, guest: Guest) {
     // The sessions whose client was told to keep this connection: one, if it is the real client.
     let mut keeps: Vec<Arc<Session>> = Vec::new();
-    let mut first = true;
+    let (mut first, mut kept) = (true, Duration::ZERO);
     let (outcome, reason) = loop {
         let timeouts = &door.timeouts;
         let first_byte = match (keeps.is_empty(), first) {
             (false, _) => timeouts.session_idle,
             (true, true) => timeouts.request_head,
-            (true, false) => timeouts.keep_alive,
+            (true, false) => timeouts.keep_alive.max(std::mem::take(&mut kept)),
         };
         let waits = Waits { first_byte, head: timeouts.request_head };
         let head = tokio::select! {
@@ -77,6 +80,7 @@ pub(super) async fn serve(door: Arc<Door>, mut airlock: Airlock, client: SocketA
         first = false;
         match request(&door, airlock, head, (client, &guest), &mut keeps).await {
             Next::Again(back) => airlock = back,
+            Next::Kept(back, time) => (airlock, kept) = (back, time),
             Next::Close(back, reason) => {
                 if let Some(back) = back {
                     back.close().await;
@@ -152,6 +156,9 @@ async fn request(
         };
         return refuse(door, airlock, operation, reason).await;
     }
+    if let Some(asked) = door.probes.as_ref().and_then(|probes| probes.asked(&call, &head)) {
+        return told(door, airlock, asked, forwarded.client).await;
+    }
     let prepared = match operation {
         Operation::Start => start::start(door, &mut airlock, call, head, forwarded, &mut clock)
             .await
@@ -169,6 +176,22 @@ async fn request(
             finish(door, airlock, answer::END_OF_REFUSED, drained).await
         }
         Err(reason) => refuse(door, airlock, operation, reason).await,
+    }
+}
+
+/// Answers the question of a doctor, within the rate of requests outside of sessions. No drain waits for it.
+async fn told(door: &Door, mut airlock: Airlock, asked: Asked<'_>, client: IpAddr) -> Next {
+    if !door.entry.may_ask(&door.own, client.into()) {
+        asked.refused();
+        return refuse(door, airlock, Operation::File, Reason::RequestRate).await;
+    }
+    let answered = tokio::select! {
+        answered = asked.answer(door, &mut airlock) => answered,
+        () = door.drain.cancelled() => return Next::Close(Some(airlock), None),
+    };
+    match answered {
+        Ok(Some(kept)) if !airlock.has_ended() => Next::Kept(airlock, kept),
+        _ => Next::Close(Some(airlock), None),
     }
 }
 

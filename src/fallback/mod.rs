@@ -1,7 +1,7 @@
 //! The fallback door: every HTTP(S) fallback session runs through here.
 //!
 //! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is, `start` with `body` and
-//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs. `passage`
+//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs. The question of a doctor is answered by `probe`. `passage`
 //! brings it to its node: `reach` connects, with `hold` for a node that is not there, and `engine` carries. What is refused is answered in `answer`; nothing of it reaches a node.
 
 mod admission;
@@ -21,6 +21,7 @@ mod needs;
 mod node_conn;
 mod node_head;
 mod passage;
+mod probe;
 mod reach;
 mod session;
 mod sessions;
@@ -47,6 +48,7 @@ use crate::{
 
 pub use entry::Entry;
 pub use grammar::SessionId;
+pub use probe::{ProbeRoom, Probes};
 pub use session::Session;
 pub use sessions::{Elsewhere, Given, News, Reach, Replicas, Sessions, Watch, sweep_forever};
 pub use shared_limits::SharedLimits;
@@ -70,6 +72,8 @@ pub struct Door {
     sessions: Arc<Sessions>,
     entry: Arc<Entry>,
     own: Arc<entry::OfDoor>,
+    /// None where doctors are not answered.
+    probes: Option<probe::OfListener>,
     metrics: Arc<ListenerMetrics>,
     drain: CancellationToken,
 }
@@ -81,7 +85,7 @@ impl Door {
         config: &ListenerConfig,
         top: &Config,
         upstream: (&UpstreamConfig, Arc<Upstream>),
-        (sessions, entry): (Arc<Sessions>, Arc<Entry>),
+        (sessions, entry, probes): (Arc<Sessions>, Arc<Entry>, Option<Probes>),
         metrics: &Metrics,
         bandwidth: Bandwidth,
         drain: CancellationToken,
@@ -105,6 +109,7 @@ impl Door {
             sessions,
             own: entry.door(&config.name),
             entry,
+            probes: probes.map(|probes| probe::OfListener::new(probes, metrics.probes(&config.name))),
             metrics: own,
             drain,
         })

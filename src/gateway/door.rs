@@ -104,7 +104,9 @@ impl Door {
         let tls = |source| BuildError::Tls { listener: listener(), source };
         Ok(match config.protocol {
             Protocol::Https | Protocol::Http => {
-                let sessions = (parts.sessions.clone(), parts.entry.clone());
+                let (heard, room) = (parts.heard.clone(), parts.probing.clone());
+                let probes = ground.secret.clone().map(|secret| fallback::Probes { secret, heard, room });
+                let sessions = (parts.sessions.clone(), parts.entry.clone(), probes);
                 let (metrics, bandwidth) = (&parts.metrics, parts.bandwidth.clone());
                 let door = fallback::Door::build(config, top, upstream()?, sessions, metrics, bandwidth, drain);
                 let door = door.map_err(tls)?;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::StartError;
 use crate::{
     config::Config,
-    fallback::{Entry, Sessions},
+    fallback::{Entry, ProbeRoom, Sessions},
     forward::{self, address::OwnAddresses},
     limit::{Bandwidth, ConnectionLimit, FlowLimit, Maxima, Places, TunnelLimit},
     net::{files, interfaces, probe::Heard, shortage::Shortage},
@@ -45,6 +45,8 @@ pub(super) struct Parts {
     pub(super) flows: FlowLimit,
     /// Probes of doctors, so that a reload lets none be answered twice.
     pub(super) heard: Arc<Mutex<Heard>>,
+    /// Those that fallback doors are answering.
+    pub(super) probing: ProbeRoom,
     pub(super) bandwidth: Bandwidth,
     pub(super) control: relay::control::Shared,
     pub(super) forward: forward::Shared,
@@ -75,6 +77,7 @@ impl Parts {
             entry,
             shortage: Arc::default(),
             heard: Arc::default(),
+            probing: ProbeRoom::default(),
             flows: FlowLimit::new(config.limits.max_udp_flows, config.limits.max_udp_flows_per_client),
             control: relay::control::Shared {
                 pipes: pipes.clone(),

@@ -4,6 +4,10 @@
 //! zeros as its sender wants to try the way with, and a signature (HMAC-SHA-256) over all of it. The answer is signed too, is
 //! as long as the question and carries the address that it came from. A question counts for a minute around its time, and
 //! once; whatever else is wrong with it, nobody hears anything.
+//!
+//! [`way`] has the same for fallback ports, where question and answer are requests.
+
+pub mod way;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -119,6 +123,8 @@ impl Secret {
 pub struct Heard {
     order: VecDeque<(u64, Nonce)>,
     known: HashSet<Nonce>,
+    /// Another process has the memory and goes on.
+    is_given: bool,
 }
 
 impl Heard {
@@ -127,11 +133,22 @@ impl Heard {
     /// # Errors
     /// It is to be met with silence, for this reason.
     pub fn take(&mut self, secret: &Secret, bytes: &[u8], now: u64) -> Result<Nonce, ProbeResult> {
+        self.take_marked(&MARK, secret, bytes, now).map(|(nonce, _)| nonce)
+    }
+
+    /// Takes what begins with this mark; gives the nonce of a question that is to be answered, and what it says besides.
+    fn take_marked<'a>(
+        &mut self,
+        mark: &[u8; 16],
+        secret: &Secret,
+        bytes: &'a [u8],
+        now: u64,
+    ) -> Result<(Nonce, &'a [u8]), ProbeResult> {
         let signed = secret.verified(bytes).ok_or(ProbeResult::Forged)?;
-        let rest = signed.strip_prefix(&MARK).ok_or(ProbeResult::Forged)?;
+        let rest = signed.strip_prefix(mark).ok_or(ProbeResult::Forged)?;
         let (time, rest) = rest.split_first_chunk::<8>().ok_or(ProbeResult::Forged)?;
-        let (nonce, _) = rest.split_first_chunk::<16>().ok_or(ProbeResult::Forged)?;
-        if u64::from_be_bytes(*time).abs_diff(now) > WINDOW {
+        let (nonce, rest) = rest.split_first_chunk::<16>().ok_or(ProbeResult::Forged)?;
+        if self.is_given || u64::from_be_bytes(*time).abs_diff(now) > WINDOW {
             return Err(ProbeResult::Stale);
         }
         // One that lay a window ahead when it came is stale two windows later.
@@ -146,7 +163,28 @@ impl Heard {
         }
         self.known.insert(*nonce);
         self.order.push_back((now, *nonce));
-        Ok(*nonce)
+        Ok((*nonce, rest))
+    }
+
+    /// Gives all that is remembered to another process: when each came, in Unix milliseconds, and its nonce. From now on
+    /// nothing is answered here.
+    pub fn give(&mut self) -> Vec<(u64, Nonce)> {
+        self.is_given = true;
+        self.order.iter().copied().collect()
+    }
+
+    /// The other process has not taken it.
+    pub fn keep(&mut self) {
+        self.is_given = false;
+    }
+
+    /// Remembers what another process did, before anything is asked here.
+    pub fn bring(&mut self, given: Vec<(u64, Nonce)>) {
+        for (at, nonce) in given.into_iter().take(REMEMBERED) {
+            if self.known.insert(nonce) {
+                self.order.push_back((at, nonce));
+            }
+        }
     }
 }
 
@@ -196,6 +234,23 @@ mod tests {
         assert_eq!(ask(&mut heard, REMEMBERED, NOW), Some(ProbeResult::TooMany));
         assert_eq!(ask(&mut heard, REMEMBERED, NOW + 2 * WINDOW + 1), None);
         assert_eq!((heard.order.len(), heard.known.len()), (1, 1));
+    }
+
+    #[test]
+    fn of_two_processes_one_answers_and_neither_what_the_other_did() {
+        let (secret, mut old, mut new) = (Secret::new(b"one"), Heard::default(), Heard::default());
+        let question = |n| secret.question(&[n; 16], NOW, LEAST);
+        assert!(old.take(&secret, &question(1), NOW).is_ok());
+        let given = old.give();
+        assert_eq!(old.take(&secret, &question(2), NOW), Err(ProbeResult::Stale));
+        new.bring(given);
+        assert_eq!(new.take(&secret, &question(1), NOW), Err(ProbeResult::Replayed));
+        assert!(new.take(&secret, &question(2), NOW).is_ok());
+        old.keep();
+        assert!(old.take(&secret, &question(3), NOW).is_ok());
+        assert!(new.take(&secret, &question(4), NOW + 2 * WINDOW).is_err(), "it is stale");
+        assert!(new.take(&secret, &secret.question(&[5; 16], NOW + 3 * WINDOW, LEAST), NOW + 3 * WINDOW).is_ok());
+        assert_eq!(new.order.len(), 1, "what was brought is forgotten in time");
     }
 
     proptest! {

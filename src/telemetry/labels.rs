@@ -208,11 +208,11 @@ words! {
         Answered = "answered",
         /// It is not signed with the secret.
         Forged = "forged",
-        /// Its time is further away than a minute.
+        /// Its time is further away than a minute, or another process answers from now on.
         Stale = "stale",
         /// It was here before.
         Replayed = "replayed",
-        /// More came within two minutes than are remembered.
+        /// More came within two minutes than are remembered, or at once than are answered, or faster than the client may ask.
         TooMany = "too_many",
     }
 }

@@ -22,7 +22,7 @@ use super::{
     },
     limits::Limits,
     refusals::{OfListener, RefusalSeen, Refusals},
-    series::{DataMetrics, ListenerMetrics, TunnelMetrics},
+    series::{DataMetrics, ListenerMetrics, ProbeMetrics, TunnelMetrics},
     throttled::Throttled,
 };
 
@@ -205,7 +205,7 @@ impl Metrics {
             )?,
             probes: f.counters(
                 "doctor_probes_total",
-                "Probes of a doctor at a data port; result says what became of it. All but the answered were met with silence.",
+                "Probes of a doctor at a data or fallback port; result says what became of it. All but the answered were met as if there were no secret.",
                 &["listener", "result"],
             )?,
             icmp_errors: f.counters(
@@ -334,8 +334,14 @@ impl Metrics {
             bytes: Direction::ALL.iter().map(|d| by(&self.bytes, d.as_str())).collect(),
             dropped: DropReason::ALL.iter().map(|r| by(&self.dropped, r.as_str())).collect(),
             icmp_errors: self.icmp_errors.with_label_values(&[name]),
-            probes: ProbeResult::ALL.iter().map(|r| by(&self.probes, r.as_str())).collect(),
+            probes: self.probes(name),
         }
+    }
+
+    /// The series of one listener that answers doctors, all created at 0.
+    pub fn probes(&self, name: &str) -> ProbeMetrics {
+        let by = |result: &ProbeResult| self.probes.with_label_values(&[name, result.as_str()]);
+        ProbeMetrics(ProbeResult::ALL.iter().map(by).collect())
     }
 
     /// The series of one listener of connections, all created at 0 so that a rate has something to start from.

@@ -43,6 +43,6 @@ pub use metrics::Metrics;
 pub use nodes::{LookupMetrics, NodeMetrics, UpstreamMetrics};
 pub use record::Record;
 pub use refusals::RefusalSeen;
-pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, TunnelMetrics};
+pub use series::{ActiveGuard, DataMetrics, ListenerMetrics, ProbeMetrics, TunnelMetrics};
 pub use spans::{RequestSpan, Spans, SpansError};
 pub use transfer::{About, Counts, Moving, Transfer};

@@ -125,6 +125,17 @@ impl ListenerMetrics {
     }
 }
 
+/// What became of the probes of doctors at one listener, resolved once.
+#[derive(Debug, Clone)]
+pub struct ProbeMetrics(pub(super) Vec<IntCounter>);
+
+impl ProbeMetrics {
+    /// Counts a probe.
+    pub fn count(&self, result: ProbeResult) {
+        self.0[result as usize].inc();
+    }
+}
+
 /// The series of one listener of data, resolved once.
 #[derive(Debug, Clone)]
 pub struct DataMetrics {
@@ -135,7 +146,7 @@ pub struct DataMetrics {
     pub(super) bytes: Vec<IntCounter>,
     pub(super) dropped: Vec<IntCounter>,
     pub(super) icmp_errors: IntCounter,
-    pub(super) probes: Vec<IntCounter>,
+    pub(super) probes: ProbeMetrics,
 }
 
 impl DataMetrics {
@@ -164,7 +175,7 @@ impl DataMetrics {
 
     /// Counts a probe of a doctor.
     pub fn probe(&self, result: ProbeResult) {
-        self.probes[result as usize].inc();
+        self.probes.count(result);
     }
 
     /// Counts ICMP errors.

@@ -1,6 +1,12 @@
 //! The old process's side: what it has is told, and then another's.
 
-use std::{collections::BTreeMap, io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::AsFd,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::{
     UpgradeError,
@@ -33,6 +39,7 @@ pub(in crate::gateway) fn give(run: &Arc<Run>, passage: &mut Passage) -> Result<
     let flows = listeners.halt(&wanted, HALTING)?;
     let given = tell(run, passage, flows);
     if let Err(error) = given {
+        run.parts.heard.lock().unwrap_or_else(PoisonError::into_inner).keep();
         listeners.go_on(&wanted);
         drop(listeners);
         run.links.forget_newer(run);
@@ -98,6 +105,7 @@ fn tell(run: &Arc<Run>, passage: &mut Passage, flows: Flows) -> Result<(), Upgra
         pins: upstreams().flat_map(|upstream| upstream.pins()).collect(),
         clients: upstreams().flat_map(|upstream| upstream.clients()).collect(),
         flows: states,
+        heard: run.parts.heard.lock().unwrap_or_else(PoisonError::into_inner).give(),
     };
     let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     words::send(passage, &state, &files)?;

@@ -1,6 +1,11 @@
 //! The new process's side: what the old one has is taken over.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use super::{
     TAKES_OVER,
@@ -129,6 +134,7 @@ impl Greeted {
                 held.controls.insert((client.upstream.clone(), number), control);
             }
         }
+        run.parts.heard.lock().unwrap_or_else(PoisonError::into_inner).bring(state.heard);
         run.parts.sessions.bring_refused(&state.refused, &state.cancelled);
         if let Some((older, sessions)) = &state.shared
             && let Some(replicas) = run.replicas.get()

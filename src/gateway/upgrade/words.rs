@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::shared::redis::{ReplicaId, SharedSession};
 use crate::{
     config::{ListenAddress, ListenerConfig, Protocol},
-    net::passage::Passage,
+    net::{passage::Passage, probe::Nonce},
     shared::{ClientState, FlowState, Key, NodeState, PinState, SessionState},
 };
 
@@ -74,6 +74,9 @@ pub(super) struct State {
     pub(super) clients: Vec<ClientState>,
     /// By listener, for each thread.
     pub(super) flows: BTreeMap<String, Vec<Vec<FlowState>>>,
+    /// The questions of doctors that were answered lately: when each came, in Unix milliseconds, and its nonce.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) heard: Vec<(u64, Nonce)>,
 }
 
 pub(super) fn send<T: Serialize>(passage: &mut Passage, message: &T, files: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -1,11 +1,17 @@
 //! The doctor against peers of which the truth is known: what it says of each is right.
 
+mod between;
 mod command;
+mod far;
 mod hostile;
 mod others;
 mod paths;
 mod probes;
+mod run;
+mod sample;
 mod table;
+mod tls;
+mod tried;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -34,6 +40,7 @@ impl Seat {
             secret: None,
             user: "xfer".to_owned(),
             timeout: Duration::from_secs(2),
+            idle: Duration::from_secs(2),
         };
         Seat { question, _dead: dead }
     }
@@ -69,7 +76,7 @@ impl Seat {
     }
 
     async fn examine(&self) -> Report {
-        examine(&self.question).await
+        Box::pin(examine(&self.question)).await
     }
 
     /// The words for one path.

@@ -1,7 +1,5 @@
 //! Each path against the house's own node and gateway, and against peers that go wrong in one way.
 
-use std::sync::Arc;
-
 use fallgate::doctor::{Path, Verdict, Works, json, lines};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,13 +8,13 @@ use tokio::{
 
 use super::{Seat, has_cures, words};
 use crate::support::{
-    Plan, TOKEN, certificate,
+    Plan, TOKEN,
     nominal::ssh,
     peer::{Full, Peer, read_head},
 };
 
 /// A peer that answers each request with these bytes.
-async fn answers(bytes: &'static str) -> Peer {
+pub(super) async fn answers(bytes: &'static str) -> Peer {
     Peer::start(move |mut stream: TcpStream| async move {
         while !read_head(&mut stream).await.0.is_empty() {
             let _ = stream.write_all(bytes.as_bytes()).await;
@@ -109,65 +107,13 @@ async fn an_answer_to_a_start_is_told_by_who_gives_it() {
     assert_eq!(words, ["fallback_likely", "token_refused", "body_uncapped"]);
 }
 
-/// A TLS server with its own settings, which closes after the handshake.
-async fn tls_server(server: rustls::ServerConfig) -> Peer {
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
-    Peer::start(move |stream: TcpStream| {
-        let acceptor = acceptor.clone();
-        async move {
-            let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            let mut bytes = [0; 4096];
-            let _ = stream.read(&mut bytes).await;
-            let _ = stream.write_all(b"HTTP/1.1 403 F\r\nx-real-mgmt-error: 19\r\nContent-Length: 0\r\n\r\n").await;
-            let _ = stream.shutdown().await;
-        }
-    })
-    .await
-}
-
-fn server(versions: &[&'static rustls::SupportedProtocolVersion], pem: &str, key: &str) -> rustls::ServerConfig {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect();
-    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
-        .unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_that_ascp_cannot_speak_is_told_by_its_reason() {
-    let dir = tempfile::tempdir().unwrap();
-    certificate(dir.path(), "p256", &rcgen::PKCS_ECDSA_P256_SHA256);
-    certificate(dir.path(), "ed", &rcgen::PKCS_ED25519);
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-    let both = rustls::ALL_VERSIONS;
-    let newest = tls_server(server(&[&rustls::version::TLS13], &read("p256.crt"), &read("p256.key"))).await;
-    let edward = tls_server(server(both, &read("ed.crt"), &read("ed.key"))).await;
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let expired = params.self_signed(&key).unwrap().pem();
-    let expired = tls_server(server(both, &expired, &key.serialize_pem())).await;
-    let good = tls_server(server(both, &read("p256.crt"), &read("p256.key"))).await;
-    let silent = Peer::start(|mut stream: TcpStream| async move {
-        let mut sink = Vec::new();
-        let _ = stream.read_to_end(&mut sink).await;
-    })
-    .await;
-    let clear = answers("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
-    for (peer, expected) in [
-        (&newest, "tls_13_only"),
-        (&edward, "tls_13_only"),
-        (&expired, "tls_ok certificate_expired fallback_ok"),
-        (&good, "tls_ok certificate_untrusted fallback_ok"),
-        (&silent, "tls_silent"),
-        (&clear, "not_tls"),
-    ] {
-        let words = Seat::new().await.https(peer.address).words(Path::Https).await.join(" ");
-        assert!(words.starts_with(expected), "{expected}: {words}");
+async fn a_name_without_an_address_and_one_without_an_ipv4_address_are_told_apart() {
+    for (host, word) in [("no-such-name.invalid", "no_address"), ("::1", "no_ipv4")] {
+        let mut seat = Seat::new().await;
+        seat.question.host = host.to_owned();
+        for path in [Path::Ssh, Path::Udp, Path::Https, Path::Http] {
+            assert_eq!(seat.words(path).await, [word]);
+        }
     }
-    assert_eq!(Seat::new().await.http(good.address).words(Path::Http).await, ["is_tls"]);
 }

@@ -2,16 +2,35 @@
 //!
 //! `FALLGATE_BLESS=1 cargo test --test it doctor::table -- --test-threads=1` writes them anew.
 
-use std::path::Path;
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use fallgate::doctor::{CODES, Diagnosis};
 
-fn hold(name: &str, wanted: &str) {
+/// Where the page is, its text, and where in it the table begins and ends.
+fn find(name: &str) -> (PathBuf, String, Range<usize>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor.md");
     let text = std::fs::read_to_string(&path).unwrap();
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let start = text.find(&open).unwrap_or_else(|| panic!("no {open}")) + open.len();
     let end = text.find(&close).unwrap_or_else(|| panic!("no {close}"));
+    (path, text, start..end)
+}
+
+/// The first two cells of each row, heading left out.
+pub(super) fn rows(name: &str) -> Vec<(String, String)> {
+    let (_, text, at) = find(name);
+    let cells = |line: &str| {
+        let mut cells = line.split('|').map(|cell| cell.trim().to_owned()).skip(1);
+        Some((cells.next()?, cells.next()?))
+    };
+    text[at].lines().skip(2).filter_map(cells).collect()
+}
+
+pub(super) fn hold(name: &str, wanted: &str) {
+    let (path, text, Range { start, end }) = find(name);
     if std::env::var_os("FALLGATE_BLESS").is_some() {
         std::fs::write(&path, format!("{}{wanted}{}", &text[..start], &text[end..])).unwrap();
         return;

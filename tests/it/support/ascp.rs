@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File,
-    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -15,7 +14,7 @@ use std::{
 
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
-use super::{Sandbox, TOKEN, certificate, loopback, secrets};
+use super::{Sandbox, TOKEN, certificate, loopback, programs, secrets};
 
 /// No transfer of these tests takes longer than this, unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -65,22 +64,7 @@ pub(crate) fn is_here() -> bool {
 
 pub(crate) fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let bring = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/get-ascp");
-        let said = Command::new(script).stdin(Stdio::null()).output();
-        let problem = match said {
-            Ok(said) if said.status.success() => {
-                return Some(PathBuf::from(String::from_utf8(said.stdout).unwrap().trim_end()));
-            }
-            Ok(said) => String::from_utf8_lossy(&said.stderr).trim().to_owned(),
-            Err(error) => format!("tests/get-ascp: {error}"),
-        };
-        assert!(std::env::var_os("CI").is_none(), "{problem}");
-        // Past the test runner, which would swallow it.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: all tests with the real client, for {problem}\n");
-        None
-    };
-    PROGRAM.get_or_init(bring).as_deref()
+    PROGRAM.get_or_init(|| programs::bring("tests/get-ascp")).as_deref()
 }
 
 impl Ascp {

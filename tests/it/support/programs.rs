@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -16,4 +17,21 @@ pub(crate) fn is_here(program: &str, how: &[&str]) -> bool {
         let _ = writeln!(std::io::stderr(), "\nSKIPPED: a test with {program}, for it is not there\n");
     }
     is_here
+}
+
+/// The program that a script brings. Where it cannot be had the tests with it are skipped, and everybody is told; in CI
+/// that is a failure.
+pub(crate) fn bring(script: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let problem = match Command::new(path).stdin(Stdio::null()).output() {
+        Ok(said) if said.status.success() => {
+            return Some(PathBuf::from(String::from_utf8(said.stdout).unwrap().trim_end()));
+        }
+        Ok(said) => String::from_utf8_lossy(&said.stderr).trim().to_owned(),
+        Err(error) => format!("{script}: {error}"),
+    };
+    assert!(std::env::var_os("CI").is_none(), "{problem}");
+    // Past the test runner, which would swallow it.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {problem}\n");
+    None
 }
