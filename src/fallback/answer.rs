@@ -85,8 +85,9 @@ pub(super) fn refusal(reason: Reason, operation: Operation, close: bool) -> Vec<
     text.into_bytes()
 }
 
-/// The answer to a session_end whose start was refused: it always comes, and nothing is left to do.
-pub(super) const END_OF_REFUSED: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+/// The answer where nothing is to be done: to a session_end whose start was refused, for it always comes, and to the question
+/// whether a login is wanted.
+pub(super) const NOTHING_TO_DO: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

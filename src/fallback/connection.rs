@@ -156,6 +156,14 @@ async fn request(
         };
         return refuse(door, airlock, operation, reason).await;
     }
+    // A client that has a proxy's password asks whether it is wanted before it begins, also where there is no proxy.
+    if operation == Operation::Start && head.field("x-aspera-auth-probe").is_some() && head.content_length() == Some(0)
+    {
+        if !door.entry.may_ask(&door.own, forwarded.client.into()) {
+            return refuse(door, airlock, operation, Reason::RequestRate).await;
+        }
+        return nothing_to_do(door, airlock, operation).await;
+    }
     if let Some(asked) = door.probes.as_ref().and_then(|probes| probes.asked(&call, &head)) {
         return told(door, airlock, asked, forwarded.client).await;
     }
@@ -170,13 +178,16 @@ async fn request(
             exchange.set_clock(clock);
             carry(door, airlock, exchange, held, keeps).await
         }
-        Ok(Prepared::EndOfRefused) => {
-            let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
-            door.metrics.request(operation, 200);
-            finish(door, airlock, answer::END_OF_REFUSED, drained).await
-        }
+        Ok(Prepared::EndOfRefused) => nothing_to_do(door, airlock, operation).await,
         Err(reason) => refuse(door, airlock, operation, reason).await,
     }
+}
+
+/// Answers a request that is over with its answer.
+async fn nothing_to_do(door: &Door, mut airlock: Airlock, operation: Operation) -> Next {
+    let drained = airlock.drain(DRAIN_BYTES, door.timeouts.body_idle, DRAIN_TIME).await;
+    door.metrics.request(operation, 200);
+    finish(door, airlock, answer::NOTHING_TO_DO, drained).await
 }
 
 /// Answers the question of a doctor, within the rate of requests outside of sessions. No drain waits for it.

@@ -234,9 +234,12 @@ async fn a_client_that_was_given_user_and_password_logs_in_to_the_proxy() {
             }
         }
     }
-    // Without a proxy it asks all the same, in the clear, and takes this answer for a failure.
-    let direct = Ascp::put(&sandbox, "plain", &[&file]).await.login("anna", "one").run().await;
-    direct.must_fail("without a proxy", HTTP.0, HTTP.1);
+    // In the clear it asks also where no login is wanted, without a proxy and by one that lets everybody through.
+    let direct = Ascp::put(&sandbox, "plain", &[&file]).await.login("anna", "one");
+    direct.run().await.must_be_ok("without a proxy");
+    let egress = Egress::open().await;
+    let open = Ascp::put(&sandbox, "plain", &[&file]).await.through(&egress).login("anna", "one");
+    open.run().await.must_be_ok("by a proxy that asks for nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
