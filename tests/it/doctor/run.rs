@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 use crate::support::{loopback, peer::DeadPort};
@@ -16,6 +17,12 @@ pub(super) struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // Asked first, for Squid takes its shared memory with it.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), Signal::TERM);
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) && matches!(self.0.try_wait(), Ok(None)) {
+            std::thread::yield_now();
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -75,7 +82,9 @@ pub(super) async fn squid(dir: &Path, port: u16, access: &str) -> Program {
     let open = std::os::unix::fs::PermissionsExt::from_mode;
     std::fs::set_permissions(dir, open(0o755)).unwrap();
     std::fs::set_permissions(&log, open(0o666)).unwrap();
-    run("squid", &["-N", "-f", dir.join("conf").to_str().unwrap()], dir, port).await
+    // Of its own name, or it shares memory with any other Squid of this host.
+    let name = format!("fallgate{port}");
+    run("squid", &["-n", &name, "-N", "-f", dir.join("conf").to_str().unwrap()], dir, port).await
 }
 
 /// An Envoy with a listener at each port, all before one server. Of each the first text goes into its route; the other is
