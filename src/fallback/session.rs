@@ -217,12 +217,14 @@ impl Session {
     /// It is over: gives its places back, and is not shown any more.
     pub(super) fn close(&self) {
         self.leave();
-        lock(&self.active).take();
         self.transfer.end();
     }
 
     /// Gives its places back, on the node and among the sessions.
     pub(super) fn leave(&self) {
+        // Or more would seem active than there is room for.
+        let active = lock(&self.active).take();
+        drop(active);
         // The node's first: who has waited for the other one needs both.
         let lease = lock(&self.lease).take();
         drop(lease);
