@@ -70,6 +70,7 @@ fn every_exit_status_means_what_the_help_and_the_readme_say() {
         (&["completions", "fish"], 0),
         (&["man"], 0),
         (&["help", "run"], 0),
+        (&["help", "help"], 0),
         (&["doctor", "code", "47"], 0),
         (&["health", "--url", "http://127.0.0.1:1"], 1),
         (&["node", "--address", "192.0.2.1:1", "--root", "/"], 1),
@@ -200,6 +201,7 @@ fn the_manual_page_has_every_command_and_groff_no_warning() {
     for command in commands() {
         assert!(page.contains(&format!(".SH \"fallgate {command}\"")), "{command}");
     }
+    assert!(page.contains(".SH \"fallgate doctor code\""));
     assert!(page.contains(".SH \"EXIT STATUS\""));
     if !is_here("groff", &["--version"]) {
         return;
