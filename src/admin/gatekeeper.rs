@@ -1,6 +1,6 @@
 //! Who may ask what: a pure core that knows neither socket nor clock.
 //!
-//! Whoever asks from this host may read. A browser on this host can be made to ask by any page it shows, and by DNS
+//! Whoever asks over loopback may read. A browser on this host can be made to ask by any page it shows, and by DNS
 //! rebinding such a page even reads the answer; so what is trusted for coming from this host must also name this host.
 //! A token makes all of that needless.
 

@@ -109,7 +109,7 @@ pub fn description() -> Value {
             "title": "fallgate admin",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
-            "description": "What an edge gateway for file transfer shows and can be told. Reading is free from the gateway's own host and needs the token from elsewhere; commands need it always.",
+            "description": "What an edge gateway for file transfer shows and can be told. Reading is free over loopback and needs the token else; commands need it always.",
         },
         "paths": paths,
         "components": {

@@ -18,7 +18,7 @@ pub(super) struct Options {
     against: Option<Url>,
     /// The token for that admin door: a file with one line.
     ///
-    /// Not needed on the gateway's own host.
+    /// Not needed over loopback.
     #[arg(long, value_name = "FILE", requires = "against")]
     token_file: Option<PathBuf>,
 }

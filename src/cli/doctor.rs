@@ -157,9 +157,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// What stands behind `--host` of ascp, and not a URL.
-fn host(text: &str) -> Result<String, String> {
+pub(super) fn host(text: &str) -> Result<String, String> {
     let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let is_sound = is_address || (!text.is_empty() && !text.contains(['/', '@', ' ', ':']));
+    let is_sound = is_address
+        || (!text.is_empty()
+            && !text.contains(['/', '@', ':'])
+            && !text.contains(|c: char| c.is_whitespace() || c.is_control()));
     let wrong =
         || "a name or an IPv4 address, without a scheme, a user or a port; ports have options of their own".to_owned();
     if is_sound { Ok(text.to_owned()) } else { Err(wrong()) }

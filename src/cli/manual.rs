@@ -38,14 +38,17 @@ fn page() -> io::Result<String> {
     whole.render_description_section(&mut page)?;
     whole.render_options_section(&mut page)?;
     for command in program.get_subcommands() {
-        page.extend(chapter(command)?.bytes());
+        page.extend(chapter(command, command.get_name())?.bytes());
+        for below in command.get_subcommands() {
+            page.extend(chapter(below, &format!("{} {}", command.get_name(), below.get_name()))?.bytes());
+        }
     }
     write!(page, ".SH \"EXIT STATUS\"\n{EXIT_STATUS} The doctor has its own.\n{FILES}")?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// A command as a chapter: what would be sections of a page of its own are sections of that.
-fn chapter(command: &Command) -> io::Result<String> {
+fn chapter(command: &Command, name: &str) -> io::Result<String> {
     let mut text = Vec::new();
     let man = Man::new(command.clone());
     man.render_synopsis_section(&mut text)?;
@@ -56,5 +59,5 @@ fn chapter(command: &Command) -> io::Result<String> {
         Some(title) => format!(".SS {title}"),
         None => line.to_owned(),
     });
-    Ok(format!(".SH \"fallgate {}\"\n", command.get_name()) + &sections.collect::<String>())
+    Ok(format!(".SH \"fallgate {name}\"\n") + &sections.collect::<String>())
 }

@@ -30,8 +30,9 @@ pub(super) fn parse(said: impl IntoIterator<Item = OsString>) -> Result<Cli, Exi
 
 /// `fallgate help COMMAND` is `fallgate COMMAND --help`.
 fn asked_for_help(mut said: Vec<OsString>) -> Vec<OsString> {
-    if said.get(1).is_some_and(|word| word == "help") {
-        said.remove(1);
+    let asks = said.iter().skip(1).take_while(|word| *word == "help").count();
+    if asks > 0 {
+        said.drain(1..=asks);
         said.push("--help".into());
     }
     said

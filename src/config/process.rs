@@ -180,7 +180,7 @@ pub struct AdminConfig {
     #[serde(with = "leaf::address_or_off")]
     #[schemars(schema_with = "leaf::address_or_off::schema")]
     pub address: Option<SocketAddr>,
-    /// The token without which nobody may command, nor read from another host: a file with one line of 16 to 1024 visible ASCII characters; default `null`, there is none.
+    /// The token without which nobody may command, nor read but over loopback: a file with one line of 16 to 1024 visible ASCII characters; default `null`, there is none.
     #[schemars(schema_with = "leaf::optional_file")]
     pub token_file: Option<PathBuf>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::Problem;
 use super::shape::item_path;
 use super::units::format_duration;
-use super::{Config, Gate, HostPattern, ListenerConfig, Protocol, ProxyProtocol, RuleConfig, WhenFull};
+use super::{Config, Gate, HostPattern, ListenerConfig, Protocol, ProxyProtocol, RuleConfig, TlsVersion, WhenFull};
 
 /// How long a client waits for an answer without a sign of life.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,6 +20,13 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
             warnings.push(
                 Problem::new(format!("{path}.send_proxy_protocol"), "OpenSSH does not understand the PROXY protocol")
                     .hint("on only for nodes whose SSH server or front takes it".to_owned()),
+            );
+        }
+        let is_too_new = listener.tls.as_ref().is_some_and(|tls| tls.min_version == TlsVersion::V1_3);
+        if listener.protocol == Protocol::Https && is_too_new {
+            warnings.push(
+                Problem::new(format!("{path}.tls.min_version"), "ascp 3.9 speaks no TLS 1.3")
+                    .hint("leave it at \"1.2\", which lets newer clients have 1.3".to_owned()),
             );
         }
         let trusts = !listener.trusted_proxies.is_empty() && listener.proxy_protocol == ProxyProtocol::Off;

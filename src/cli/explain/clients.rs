@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{openings::is_local, reach::leading};
-use crate::config::{ClientAuth, Config, ListenerConfig, Protocol, UpstreamConfig};
+use crate::config::{ClientAuth, Config, ListenerConfig, Protocol, TlsVersion, UpstreamConfig};
 
 /// A file of the client's own, in place of which its user puts the real one.
 const CERTIFICATE: [&str; 4] = ["-I", "CLIENT.crt", "-Y", "CLIENT.key"];
@@ -151,6 +151,7 @@ fn nominal(doors: &Doors<'_>, names: &Names) -> Option<Call> {
         flags.extend(["-y".to_owned(), "1".to_owned(), "-t".to_owned(), port(fallback).to_string()]);
         flags.extend(scheme(fallback));
         listeners.push(fallback.name.clone());
+        notes.extend(too_new(fallback));
         notes.push(
             "-y 1 falls back at once where the SSH port is refused, after two minutes where nothing answers, and never where something accepts and stays silent"
                 .to_owned(),
@@ -175,6 +176,7 @@ fn fallback(listener: &ListenerConfig, names: &Names) -> Call {
         if listener.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::Require) {
             notes.push("the certificate must be one of the listener's client_ca_file".to_owned());
         }
+        notes.extend(too_new(listener));
     }
     let ip = listener.address.first().ip().to_canonical();
     if ip.is_ipv6() && !ip.is_unspecified() {
@@ -186,6 +188,12 @@ fn fallback(listener: &ListenerConfig, names: &Names) -> Call {
         "the fallback alone, in the clear"
     };
     Call { listeners: vec![listener.name.clone()], what: what.to_owned(), flags, notes }
+}
+
+/// What is said of a listener that ascp cannot speak to.
+fn too_new(listener: &ListenerConfig) -> Option<String> {
+    let is_too_new = listener.tls.as_ref().is_some_and(|tls| tls.min_version == TlsVersion::V1_3);
+    is_too_new.then(|| format!("ascp 3.9 speaks no TLS 1.3, and {} nothing older (tls.min_version)", listener.name))
 }
 
 /// `-T` for the clear, and else the files without which there is no TLS.

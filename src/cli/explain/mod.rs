@@ -30,7 +30,7 @@ pub(super) struct Options {
     /// What clients call the gateway: a name or an address.
     ///
     /// Otherwise the address of a listener, where one has an address of its own.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::doctor::host)]
     host: Option<String>,
     /// An address of the gateway, for firewalls; can be repeated.
     ///

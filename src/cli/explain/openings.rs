@@ -138,10 +138,11 @@ pub(super) fn openings(config: &Config) -> Vec<Opening> {
     let mut all = Vec::new();
     all.extend(config.listeners.iter().filter_map(|listener| door(config, listener)));
     all.extend(nodes(config));
-    let policies: BTreeSet<_> = config.listeners.iter().filter_map(|l| l.policy.as_deref()).collect();
-    all.extend(config.policies.iter().filter(|p| policies.contains(p.name.as_str())).flat_map(targets));
+    let named: BTreeSet<_> = config.listeners.iter().filter_map(|l| l.policy.as_deref()).collect();
+    let policies = || config.policies.iter().filter(|policy| named.contains(policy.name.as_str()));
+    all.extend(policies().flat_map(targets));
     let discovers = config.upstreams.iter().any(|upstream| upstream.discovery.is_some());
-    all.extend(names(config, discovers || !policies.is_empty()));
+    all.extend(names(config, discovers || policies().any(resolves)));
     all.extend(shared(config));
     all.extend(collector(config));
     all.extend(config.admin.address.and_then(admin));
@@ -245,7 +246,9 @@ fn targets(policy: &PolicyConfig) -> Vec<Opening> {
     if let Some(parent) = &policy.parent {
         let mut peer = Peer::new("the parent proxy");
         peer.host(parent.host());
-        all.push(to(Wall::Outer, peer, vec![parent.port().to_string()]));
+        if !is_own(parent.host()) {
+            all.push(to(Wall::Outer, peer, vec![parent.port().to_string()]));
+        }
         if policy.no_parent.is_empty() {
             return all;
         }
@@ -280,6 +283,11 @@ fn targets(policy: &PolicyConfig) -> Vec<Opening> {
         all.push(to(Wall::Inner, peer, if any { Vec::new() } else { ports.into_iter().collect() }));
     }
     all
+}
+
+/// Whether a forward proxy looks names up: a parent does it instead for all that goes to it.
+fn resolves(policy: &PolicyConfig) -> bool {
+    policy.parent.as_ref().is_none_or(|parent| !policy.no_parent.is_empty() || is_name(parent.host()))
 }
 
 /// Name servers, where a name is to be found: of a node, of a parent, of a Redis, of a collector, or, by the resolver, of
@@ -317,27 +325,38 @@ fn names(config: &Config, is_resolving: bool) -> Vec<Opening> {
     vec![opening(Transport::Udp), opening(Transport::Tcp)]
 }
 
-/// The Redis that replicas share.
-fn shared(config: &Config) -> Option<Opening> {
-    let redis = config.state.redis()?;
-    let mut peer = Peer::new("the Redis");
+/// The Redis that replicas share, and the sentinels that tell where it is.
+fn shared(config: &Config) -> Vec<Opening> {
+    let Some(redis) = config.state.redis() else { return Vec::new() };
+    let is_told = redis.sentinel_master.is_some();
+    let mut peer = Peer::new(if is_told { "the sentinels" } else { "the Redis" });
     let elsewhere = redis.redis.iter().filter(|url| !is_own(url.host()));
     elsewhere.clone().for_each(|url| peer.host(url.host()));
     let ports: BTreeSet<_> = elsewhere.map(|url| url.port().to_string()).collect();
-    if redis.sentinel_master.is_some() || redis.redis.len() > 1 {
+    if !is_told && redis.redis.len() > 1 {
         peer = peer.unknown("the servers that it names");
     }
-    (!ports.is_empty()).then(|| Opening {
+    let opening = |peer, ports, name: &str, why| Opening {
         wall: Wall::Inner,
         way: Way::Out,
         peer,
         transport: Transport::Tcp,
-        ports: ports.into_iter().collect(),
-        name: "state".to_owned(),
-        why: "sessions and pins that replicas share",
+        ports,
+        name: name.to_owned(),
+        why,
         data: None,
         families: [true; 2],
-    })
+    };
+    let is_elsewhere = !ports.is_empty();
+    let (name, why) =
+        if is_told { ("sentinels", "where the Redis is") } else { ("state", "sessions and pins that replicas share") };
+    let mut all = Vec::from_iter(is_elsewhere.then(|| opening(peer, ports.into_iter().collect(), name, why)));
+    if is_told {
+        // Host and port are known to the sentinels alone.
+        let peer = Peer::new("the Redis").unknown("the servers that the sentinels name");
+        all.push(opening(peer, Vec::new(), "state", "sessions and pins that replicas share"));
+    }
+    all
 }
 
 /// Host and port of the collector of spans, where it is elsewhere.

@@ -28,10 +28,13 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
         [one] => one,
         _ => "as the spec of the upstream says it",
     };
-    let all = match (is_nominal, fallbacks.is_empty()) {
-        (true, true) => " for control and data alike",
-        (true, false) => " for control, data and fallback alike",
-        (false, _) => "",
+    let ways: Vec<_> = config.upstreams.iter().map(|upstream| Ways::of(config, upstream, specs)).collect();
+    let any = |is: fn(&Ways) -> bool| ways.iter().any(is);
+    let all = match (any(|ways| ways.control), any(|ways| ways.data), any(|ways| ways.https || ways.http)) {
+        (true, true, true) => " for control, data and fallback alike",
+        (true, true, false) => " for control and data alike",
+        (true, false, true) => " for control and fallback alike",
+        _ => "",
     };
     lines.push(format!(
         "remote_host is {host}, the gateway{}{all}; never that of a node",
@@ -44,15 +47,20 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
     for listener in &fallbacks {
         lines.extend(tokens(listener.name.as_str(), &listener.admission));
     }
-    let ways: Vec<_> = config.upstreams.iter().map(|upstream| ways(config, upstream)).collect();
-    if ways.contains(&(true, true)) {
+    if any(|ways| ways.control && (ways.https || ways.http)) {
         lines.push("http_fallback: true falls back by itself where SSH is refused; where a firewall drops it in silence that takes two minutes; where something accepts and stays silent, or the login fails, it never comes: say \"force\" for those who are known to have no way but HTTP".to_owned());
     }
-    for (upstream, _) in config.upstreams.iter().zip(&ways).filter(|(_, ways)| **ways == (true, false)) {
+    for (upstream, _) in
+        config.upstreams.iter().zip(&ways).filter(|(_, ways)| !ways.control && (ways.https || ways.http))
+    {
         let name = &upstream.name;
         lines.push(format!("http_fallback to {name}: \"force\", for there is no other way in; an agent that knows only true and false tries SSH first"));
     }
-    let [https, http] = [Protocol::Https, Protocol::Http].map(|protocol| of(protocol).next().is_some());
+    for (upstream, _) in config.upstreams.iter().zip(&ways).filter(|(_, ways)| ways.control && !ways.data) {
+        let name = &upstream.name;
+        lines.push(format!("to {name} there is no listener for data: a client that has logged in by SSH sends it to fasp_port of remote_host all the same, so add one (protocol: udp), or have UDP come to the same node by another way"));
+    }
+    let (https, http) = (any(|ways| ways.https), any(|ways| ways.http));
     if https && http {
         lines.push("cipher: none means http_fallback_port, any other https_fallback_port".to_owned());
     } else if https {
@@ -101,10 +109,30 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
 const AGAIN: &str = "resume_policy: attrs or more, not none, and the application starts a transfer again that failed: by the fallback the client repeats nothing by itself";
 const PART: &str = "by the fallback the same user from the same address then meets the node that has the part, where the transfer ended badly";
 
-/// Whether an upstream has the fallback, and whether it has control.
-fn ways(config: &Config, upstream: &UpstreamConfig) -> (bool, bool) {
-    let any = |is: fn(Protocol) -> bool| leading(config, upstream).any(|listener| is(listener.protocol));
-    (any(Protocol::is_fallback), any(|protocol| protocol == Protocol::Tcp))
+/// What a client is told that leads to an upstream.
+struct Ways {
+    control: bool,
+    data: bool,
+    https: bool,
+    http: bool,
+}
+
+impl Ways {
+    /// Those of its spec; where no port can be told there is none, and all listeners count.
+    fn of(config: &Config, upstream: &UpstreamConfig, specs: &[Spec]) -> Ways {
+        let spec = specs.iter().find(|spec| spec.upstream == upstream.name);
+        let is = |key, protocol| match spec {
+            Some(spec) => spec.keys.contains_key(key),
+            None => leading(config, upstream).any(|listener| listener.protocol == protocol),
+        };
+        Ways {
+            control: is("ssh_port", Protocol::Tcp),
+            // One whose port cannot be told is one all the same.
+            data: leading(config, upstream).any(|listener| listener.protocol == Protocol::Udp),
+            https: is("https_fallback_port", Protocol::Https),
+            http: is("http_fallback_port", Protocol::Http),
+        }
+    }
 }
 
 /// What the token must be at a listener.
