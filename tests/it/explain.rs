@@ -184,6 +184,10 @@ fn what_no_client_can_use_is_said() {
         lines.contains("to transfer there is no listener for data")
             && lines.contains(" for control and fallback alike")
     );
+    let data = "  - { name: data, protocol: udp, address: '0.0.0.0:33001', upstream: transfer, gate: off }\n";
+    let text =
+        minimal.replace("upstreams:", &format!("{data}upstreams:")).replace("http: 8080", "http: 8080, udp: 33001");
+    assert!(told(&text, &["--session"]).contains("to transfer there is no listener for control"));
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub(super) fn lines(config: &Config, host: &str, specs: &[Spec]) -> Vec<String> 
         let name = &upstream.name;
         lines.push(format!("to {name} there is no listener for data: a client that has logged in by SSH sends it to fasp_port of remote_host all the same, so add one (protocol: udp), or have UDP come to the same node by another way"));
     }
+    for (upstream, _) in config.upstreams.iter().zip(&ways).filter(|(_, ways)| ways.data && !ways.control) {
+        let name = &upstream.name;
+        lines.push(format!("to {name} there is no listener for control: data moves only after SSH has come to the same node by another way, under the same remote_host"));
+    }
     let (https, http) = (any(|ways| ways.https), any(|ways| ways.http));
     if https && http {
         lines.push("cipher: none means http_fallback_port, any other https_fallback_port".to_owned());
