@@ -61,7 +61,11 @@ pub(super) fn advise(question: &Question, findings: &[Finding]) -> (Vec<Advice>,
     };
     // What only large or slow transfers meet is no reason to leave a path out where there is no better one.
     let is_met = |f: &Finding| f.diagnosis.state() == State::Bad && !SOME_MEET.contains(&f.diagnosis);
+    let has = |path: Path, diagnosis| findings.iter().any(|f| f.path == path && f.diagnosis == diagnosis);
+    // A web server that forbids all looks alike.
+    let is_doubtful = |path| has(path, Diagnosis::FallbackLikely) && !has(path, Diagnosis::TokenOk);
     let works = |path: Path| match state_of(findings, path)? {
+        State::Good | State::Warn if is_doubtful(path) => Some(Works::Maybe),
         State::Good | State::Warn => Some(Works::Yes),
         State::Unknown => Some(Works::Maybe),
         State::Bad if findings.iter().any(|f| f.path == path && is_met(f)) => Some(Works::No),
@@ -102,20 +106,28 @@ fn nominal_call(question: &Question, works: Works, fallback: Option<Path>) -> Ad
             spec.insert("http_fallback".to_owned(), json!(false));
         }
     }
-    flags.push(format!("--host={}", question.host));
+    flags.push(host_flag(question));
     Advice { path: "nominal", works, flags, spec }
 }
 
 fn fallback_call(question: &Question, path: Path, works: Works) -> Advice {
     let mut flags = vec!["-y F".to_owned()];
     flags.extend(of_fallback(question, path));
-    flags.push(format!("--host={}", question.host));
+    flags.push(host_flag(question));
     let mut spec = Map::new();
     if !is_proxied(path) {
         spec.insert("remote_host".to_owned(), json!(question.host));
         spec.extend(spec_of(question, path, json!("force")));
     }
     Advice { path: path.as_str(), works, flags, spec }
+}
+
+/// An IPv6 address, which ascp has a proxy reach, stands in brackets.
+fn host_flag(question: &Question) -> String {
+    match question.host.contains(':') {
+        true => format!("--host=[{}]", question.host),
+        false => format!("--host={}", question.host),
+    }
 }
 
 fn is_tls(path: Path) -> bool {
@@ -168,6 +180,15 @@ mod tests {
         };
         let findings: Vec<_> = findings.iter().map(|(path, diagnosis)| Finding::new(*path, *diagnosis, "")).collect();
         advise(&question, &findings).0.into_iter().map(|advice| (advice.path, advice.works)).collect()
+    }
+
+    #[test]
+    fn a_server_that_forbids_may_be_a_fallback_and_is_one_when_it_takes_a_token() {
+        use Diagnosis::{BodyUncapped, FallbackLikely, TlsOk, TokenOk};
+        let mut found = vec![(Path::Https, TlsOk), (Path::Https, FallbackLikely), (Path::Https, BodyUncapped)];
+        assert_eq!(advised(&found)[0], ("https", Works::Maybe));
+        found.push((Path::Https, TokenOk));
+        assert_eq!(advised(&found)[0], ("https", Works::Yes));
     }
 
     #[test]
