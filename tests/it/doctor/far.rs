@@ -166,6 +166,19 @@ async fn the_rate_of_requests_holds_for_questions_too() {
     assert_eq!((reply.status, reply.word()), (429, "request_rate"));
 }
 
+/// What a gateway's limit keeps from being answered is no fault of the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_the_gateway_is_not_taken_for_a_box_on_the_way() {
+    let (sandbox, secret, _file) = site(Plan::new(), "limits: {requests_per_client: {rate: 1/h, burst: 4}}").await;
+    let mut seat = Seat::new().await.http(sandbox.address("plain").await);
+    (seat.question.secret, seat.question.idle) = (Some(secret), SECOND / 10);
+    let report = seat.examine().await;
+    let words: Vec<_> = report.findings.iter().map(|finding| finding.diagnosis.as_str()).collect();
+    assert!(words.contains(&"body_held_untold"), "{report:?}");
+    let wrong = ["interim_broken", "silence_cut", "idle_cut"];
+    assert!(!words.iter().any(|word| wrong.contains(word)), "{report:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_takes_over_answers_no_question_that_the_other_did() {
     let (file, secret) = secret("0123456789abcdef");
