@@ -82,7 +82,7 @@ async fn what_came_is_told_to_who_knows_the_secret_and_no_session_or_node_hears_
         assert_eq!(wire.head().await.status, 102);
     }
     let (told, _) = answered(&mut wire, &secret, [2; 16]).await.unwrap();
-    assert!(told.first < 150 && told.last >= 200, "{} {}", told.first, told.last);
+    assert!(told.last >= told.first + 100, "{} {}", told.first, told.last);
     assert!(begin.elapsed() >= Duration::from_millis(200 + 200 + 100 + 800));
     assert!(ask(&mut wire, host, &secret, [3; 16], Ask::default()).await.is_some(), "the connection is kept");
     sandbox

@@ -3,7 +3,7 @@
 //!
 //! `FALLGATE_BLESS=1 cargo test --test it doctor::tried -- --test-threads=1` writes it anew.
 
-use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, process::Stdio, task::Poll, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::Stdio, sync::Arc, task::Poll, time::Duration};
 
 use fallgate::{
     doctor::{Path, Report},
@@ -314,17 +314,21 @@ async fn of_a_firewall() -> Rows {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_says_of_each_peer_what_the_doctor_finds() {
-    let site = Site::start().await;
-    let all: [Pin<Box<dyn Future<Output = Rows>>>; 7] = [
-        Box::pin(houses_own(&site)),
-        Box::pin(of_nginx(&site)),
-        Box::pin(of_haproxy(&site)),
-        Box::pin(of_envoy(&site)),
-        Box::pin(of_proxies(&site)),
-        Box::pin(of_boxes(&site)),
-        Box::pin(of_a_firewall()),
-    ];
-    let all = join_all(all).await;
+    let site = Arc::new(Site::start().await);
+    // Each on a thread of its own: while one starts a program, what another looks at must not seem held back.
+    macro_rules! threads {
+        ($($of:ident),+) => {
+            [$({
+                let (site, runtime) = (site.clone(), tokio::runtime::Handle::current());
+                tokio::task::spawn_blocking(move || runtime.block_on($of(&site)))
+            }),+]
+        };
+    }
+    let mut all = Vec::new();
+    for rows in threads!(houses_own, of_nginx, of_haproxy, of_envoy, of_proxies, of_boxes) {
+        all.push(rows.await.unwrap());
+    }
+    all.push(of_a_firewall().await);
     let before: BTreeMap<_, _> = table::rows("tried").into_iter().collect();
     let mut wanted = "| peer | what the doctor says of it |\n|---|---|\n".to_owned();
     for (peer, words) in all.into_iter().flat_map(|rows| rows.0) {
