@@ -70,5 +70,9 @@ async fn where_something_works_the_status_is_1_and_where_nothing_does_3() {
         let (status, told, _) = told.await.unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!((status, told["verdict"].as_str()), (expected, Some(verdict)), "{told}");
+        let keys = |of: &serde_json::Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(keys(&told), "advice findings host verdict");
+        assert_eq!(keys(&told["findings"][0]), "cure diagnosis meaning path seen state");
+        assert_eq!(keys(&told["advice"][0]), "flags path spec works");
     }
 }
