@@ -99,12 +99,13 @@ fn nominal_call(question: &Question, works: Works, fallback: Option<Path>) -> Ad
         Some(path) => {
             flags.push("-y 1".to_owned());
             flags.extend(of_fallback(question, path));
-            spec.extend(spec_of(question, path, json!(true)));
         }
-        None => {
-            flags.push("-y 0".to_owned());
-            spec.insert("http_fallback".to_owned(), json!(false));
-        }
+        None => flags.push("-y 0".to_owned()),
+    }
+    // A transfer spec has no key for the proxy.
+    match fallback.filter(|path| !is_proxied(*path)) {
+        Some(path) => spec.extend(spec_of(question, path, json!(true))),
+        None => drop(spec.insert("http_fallback".to_owned(), json!(false))),
     }
     flags.push(host_flag(question));
     Advice { path: "nominal", works, flags, spec }
@@ -165,13 +166,17 @@ mod tests {
     use super::*;
 
     fn advised(findings: &[(Path, Diagnosis)]) -> Vec<(&'static str, Works)> {
+        all(findings).into_iter().map(|advice| (advice.path, advice.works)).collect()
+    }
+
+    fn all(findings: &[(Path, Diagnosis)]) -> Vec<Advice> {
         let question = Question {
             host: "h".to_owned(),
             ssh_port: 1,
             udp_port: 1,
             https_port: 1,
             http_port: 1,
-            proxy: None,
+            proxy: Some(crate::doctor::Place { host: "p".to_owned(), port: 3128 }),
             token: None,
             secret: None,
             user: "xfer".to_owned(),
@@ -179,7 +184,19 @@ mod tests {
             idle: Duration::from_secs(1),
         };
         let findings: Vec<_> = findings.iter().map(|(path, diagnosis)| Finding::new(*path, *diagnosis, "")).collect();
-        advise(&question, &findings).0.into_iter().map(|advice| (advice.path, advice.works)).collect()
+        advise(&question, &findings).0
+    }
+
+    #[test]
+    fn a_transfer_spec_has_no_fallback_that_needs_a_proxy() {
+        use Diagnosis::{FallbackOk, SshOk, UdpOk};
+        let mut found = vec![(Path::Ssh, SshOk), (Path::Udp, UdpOk), (Path::HttpProxy, FallbackOk)];
+        let nominal = all(&found).remove(0);
+        assert!(nominal.flags.join(" ").contains("-y 1 -t 1 -T -x p:3128"), "{nominal:?}");
+        assert_eq!((nominal.spec.get("http_fallback"), nominal.spec.get("cipher")), (Some(&json!(false)), None));
+        found.push((Path::Http, FallbackOk));
+        let nominal = all(&found).remove(0);
+        assert_eq!(nominal.spec.get("http_fallback"), Some(&json!(true)));
     }
 
     #[test]
