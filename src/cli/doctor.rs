@@ -138,7 +138,10 @@ fn examine(options: Options) -> Result<doctor::Report, DoctorError> {
         idle: options.idle,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DoctorError::Runtime)?;
-    Ok(runtime.block_on(doctor::examine(&question)))
+    let report = runtime.block_on(doctor::examine(&question));
+    // The system's resolver may still wait for name servers that nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(report)
 }
 
 fn code(number: u32) -> u8 {
@@ -158,11 +161,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// What stands behind `--host` of ascp, and not a URL.
 pub(super) fn host(text: &str) -> Result<String, String> {
-    let is_address = text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let is_sound = is_address
-        || (!text.is_empty()
-            && !text.contains(['/', '@', ':'])
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control()));
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<IpAddr>().is_ok() {
+        return Ok(bare.to_owned());
+    }
+    let is_of_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let is_sound = !text.is_empty() && text.bytes().all(is_of_name);
     let wrong =
         || "a name or an IPv4 address, without a scheme, a user or a port; ports have options of their own".to_owned();
     if is_sound { Ok(text.to_owned()) } else { Err(wrong()) }

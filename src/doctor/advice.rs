@@ -61,7 +61,11 @@ pub(super) fn advise(question: &Question, findings: &[Finding]) -> (Vec<Advice>,
     };
     // What only large or slow transfers meet is no reason to leave a path out where there is no better one.
     let is_met = |f: &Finding| f.diagnosis.state() == State::Bad && !SOME_MEET.contains(&f.diagnosis);
+    let has = |path: Path, diagnosis| findings.iter().any(|f| f.path == path && f.diagnosis == diagnosis);
+    // A web server that forbids all looks alike.
+    let is_doubtful = |path| has(path, Diagnosis::FallbackLikely) && !has(path, Diagnosis::TokenOk);
     let works = |path: Path| match state_of(findings, path)? {
+        State::Good | State::Warn if is_doubtful(path) => Some(Works::Maybe),
         State::Good | State::Warn => Some(Works::Yes),
         State::Unknown => Some(Works::Maybe),
         State::Bad if findings.iter().any(|f| f.path == path && is_met(f)) => Some(Works::No),
@@ -95,27 +99,36 @@ fn nominal_call(question: &Question, works: Works, fallback: Option<Path>) -> Ad
         Some(path) => {
             flags.push("-y 1".to_owned());
             flags.extend(of_fallback(question, path));
-            spec.extend(spec_of(question, path, json!(true)));
         }
-        None => {
-            flags.push("-y 0".to_owned());
-            spec.insert("http_fallback".to_owned(), json!(false));
-        }
+        None => flags.push("-y 0".to_owned()),
     }
-    flags.push(format!("--host={}", question.host));
+    // A transfer spec has no key for the proxy.
+    match fallback.filter(|path| !is_proxied(*path)) {
+        Some(path) => spec.extend(spec_of(question, path, json!(true))),
+        None => drop(spec.insert("http_fallback".to_owned(), json!(false))),
+    }
+    flags.push(host_flag(question));
     Advice { path: "nominal", works, flags, spec }
 }
 
 fn fallback_call(question: &Question, path: Path, works: Works) -> Advice {
     let mut flags = vec!["-y F".to_owned()];
     flags.extend(of_fallback(question, path));
-    flags.push(format!("--host={}", question.host));
+    flags.push(host_flag(question));
     let mut spec = Map::new();
     if !is_proxied(path) {
         spec.insert("remote_host".to_owned(), json!(question.host));
         spec.extend(spec_of(question, path, json!("force")));
     }
     Advice { path: path.as_str(), works, flags, spec }
+}
+
+/// An IPv6 address, which ascp has a proxy reach, stands in brackets.
+fn host_flag(question: &Question) -> String {
+    match question.host.contains(':') {
+        true => format!("--host=[{}]", question.host),
+        false => format!("--host={}", question.host),
+    }
 }
 
 fn is_tls(path: Path) -> bool {
@@ -153,13 +166,17 @@ mod tests {
     use super::*;
 
     fn advised(findings: &[(Path, Diagnosis)]) -> Vec<(&'static str, Works)> {
+        all(findings).into_iter().map(|advice| (advice.path, advice.works)).collect()
+    }
+
+    fn all(findings: &[(Path, Diagnosis)]) -> Vec<Advice> {
         let question = Question {
             host: "h".to_owned(),
             ssh_port: 1,
             udp_port: 1,
             https_port: 1,
             http_port: 1,
-            proxy: None,
+            proxy: Some(crate::doctor::Place { host: "p".to_owned(), port: 3128 }),
             token: None,
             secret: None,
             user: "xfer".to_owned(),
@@ -167,7 +184,28 @@ mod tests {
             idle: Duration::from_secs(1),
         };
         let findings: Vec<_> = findings.iter().map(|(path, diagnosis)| Finding::new(*path, *diagnosis, "")).collect();
-        advise(&question, &findings).0.into_iter().map(|advice| (advice.path, advice.works)).collect()
+        advise(&question, &findings).0
+    }
+
+    #[test]
+    fn a_transfer_spec_has_no_fallback_that_needs_a_proxy() {
+        use Diagnosis::{FallbackOk, SshOk, UdpOk};
+        let mut found = vec![(Path::Ssh, SshOk), (Path::Udp, UdpOk), (Path::HttpProxy, FallbackOk)];
+        let nominal = all(&found).remove(0);
+        assert!(nominal.flags.join(" ").contains("-y 1 -t 1 -T -x p:3128"), "{nominal:?}");
+        assert_eq!((nominal.spec.get("http_fallback"), nominal.spec.get("cipher")), (Some(&json!(false)), None));
+        found.push((Path::Http, FallbackOk));
+        let nominal = all(&found).remove(0);
+        assert_eq!(nominal.spec.get("http_fallback"), Some(&json!(true)));
+    }
+
+    #[test]
+    fn a_server_that_forbids_may_be_a_fallback_and_is_one_when_it_takes_a_token() {
+        use Diagnosis::{BodyUncapped, FallbackLikely, TlsOk, TokenOk};
+        let mut found = vec![(Path::Https, TlsOk), (Path::Https, FallbackLikely), (Path::Https, BodyUncapped)];
+        assert_eq!(advised(&found)[0], ("https", Works::Maybe));
+        found.push((Path::Https, TokenOk));
+        assert_eq!(advised(&found)[0], ("https", Works::Yes));
     }
 
     #[test]

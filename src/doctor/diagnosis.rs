@@ -106,9 +106,11 @@ diagnoses! {
     TlsNeedsSni = "tls_needs_sni", Bad, "The server needs a server name in the handshake; ascp sends none.",
         "give the server a certificate to fall back on";
     TlsUnspeakable = "tls_unspeakable", Bad, "The server has no cipher or certificate that ascp can use.",
-        "use an RSA or ECDSA P-256 certificate and ECDHE with AES-GCM";
-    TlsOld = "tls_old", Unknown, "The server takes neither TLS 1.2 nor 1.3. ascp could speak 1.0 or 1.1, this program cannot.",
-        "allow TLS 1.2 on this port";
+        "use an RSA or ECDSA P-256 certificate, and ECDHE over P-256 with AES-GCM";
+    TlsOld = "tls_old", Unknown, "ascp can begin a handshake here, with an old version or cipher that this program has not.",
+        "try a transfer, or allow TLS 1.2 with ECDHE and AES-GCM on this port";
+    TlsWantsCertificate = "tls_wants_certificate", Unknown, "The server wants a certificate of the client. ascp has that of -I, this program none.",
+        "see that the server takes the certificate that ascp is given by -I and -Y, and try a transfer";
     TlsOk = "tls_ok", Good, "ascp can speak TLS with this server.", "";
     CertificateOk = "certificate_ok", Good, "The certificate is good for every client.", "";
     CertificateExpired = "certificate_expired", Warn, "The certificate is past its end, or before its begin. ascp does not look, others do.",
@@ -118,7 +120,7 @@ diagnoses! {
     CertificateUntrusted = "certificate_untrusted", Warn, "No authority of this host stands behind the certificate. ascp does not look, others do.",
         "send the whole chain, or give clients the authority";
     FallbackOk = "fallback_ok", Good, "A fallback server is here: it refuses a start without a token, as it should.", "";
-    FallbackLikely = "fallback_likely", Good, "403 without a token: a fallback server answers so, and so does a web server that forbids.",
+    FallbackLikely = "fallback_likely", Unknown, "403 without a token: a fallback server answers so, and so does a web server that forbids.",
         "give --token-file to be sure";
     RequestChanged = "request_changed", Bad, "The gateway answers, but what came to it is not what was sent: something on the way rewrites requests.",
         "have it pass requests on as they are: HTTP/1.1 (nginx proxy_http_version 1.1), target, lengths and x- fields untouched";

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 const SIZES: &[u64] = &[5 << 30, 1 << 30, 100 << 20, 10 << 20, 2 << 20];
 /// What is sent of such a body, in bytes.
 const SOME: usize = 16 * 1024;
-/// How long a refusal by size may take; it is made by the head alone.
+/// How long a refusal by size may take, which is made by the head alone; and the end of a session that was not answered.
 const SOON: Duration = Duration::from_secs(2);
 
 /// One way to a fallback server.
@@ -31,7 +32,7 @@ pub(super) struct Way<'a> {
     pub(super) question: &'a Question,
 }
 
-/// What was found on a way, and the answer to the start without a token.
+/// What was found on a way, and the answer to the start without a token, where a server of the fallback gave it.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     pub(super) findings: Vec<Finding>,
@@ -77,10 +78,10 @@ impl Way<'_> {
                 .findings
                 .push(self.finding(Fault::new(D::Intermediary, format!("an answer{}", proxy::by(&refused)))));
         }
-        looked.answer = Some(refused);
         if !is_there {
             return Ok(());
         }
+        looked.answer = Some(refused);
         if let Some(token) = &self.question.token {
             looked.findings.push(self.token(token).await?);
         }
@@ -153,11 +154,19 @@ impl Way<'_> {
     async fn start(&self, token: &str, upload: bool) -> Result<Answered, Fault> {
         let requests = Requests { place: &self.place, tls: self.tls, session: Uuid::new_v4() };
         let (head, body) = requests.start(token, &self.question.user, upload);
-        let answered = self.ask(&head, &body).await?;
+        let answered = self.ask(&head, &body).await;
         let (head, body) = requests.end();
         // Whatever becomes of it, the session is over for this side; ascp looks at nothing in the answer either.
-        let _ = self.ask(&head, &body).await;
-        Ok(answered)
+        let ending = self.ask(&head, &body);
+        match &answered {
+            Ok(_) => drop(ending.await),
+            // The start may have come through all the same.
+            Err(fault) if matches!(fault.diagnosis, D::AnswerSilent | D::AnswerClosed | D::BadAnswer) => {
+                drop(timeout(SOON, ending).await);
+            }
+            Err(_) => {}
+        }
+        answered
     }
 
     /// What the answer to a start without a token means.
@@ -172,19 +181,24 @@ impl Way<'_> {
         if answered.head.fields().next().is_none() {
             return Fault::new(D::BadAnswer, format!("{status} without a single field"));
         }
-        if let Some(word) = answered.field("x-fallgate-error") {
+        let is_own = self.proxy.is_some() && !self.tls && proxy::is_its_own(answered);
+        let word = answered.field("x-fallgate-error");
+        match status {
+            407 => return Fault::new(D::ProxyAuth, proxy::asks(answered)),
+            403 if is_own => return Fault::new(D::ProxyDenied, own(seen, word)),
+            500..=504 if is_own => return Fault::new(D::ProxyFailed, own(seen, word)),
+            _ => {}
+        }
+        if let Some(word) = word {
             let seen = format!("a fallgate, {status} {word} after {after}");
             return Fault::new(of_fallgate(&word, status), seen);
         }
-        let is_own = self.proxy.is_some() && !self.tls && proxy::is_its_own(answered);
         match status {
-            407 => Fault::new(D::ProxyAuth, proxy::asks(answered)),
-            403 if is_own => Fault::new(D::ProxyDenied, seen),
-            500..=504 if is_own => Fault::new(D::ProxyFailed, seen),
+            // With a number ascp gives up after a 200 too.
+            200..500 if status != 429 && code(answered).is_some() => Fault::new(D::FallbackOk, seen),
             200 | 201 if answered.field("content-type").is_none_or(|kind| !kind.contains("html")) => {
                 Fault::new(D::TokenUnneeded, seen)
             }
-            403 if answered.field("x-real-mgmt-error").is_some() => Fault::new(D::FallbackOk, seen),
             403 => Fault::new(D::FallbackLikely, seen),
             500 => Fault::new(D::ServerError, seen),
             429 | 502..=504 => Fault::new(D::GatewayError, seen),
@@ -197,7 +211,7 @@ impl Way<'_> {
         let mut heard = String::new();
         for (upload, what) in [(true, "upload"), (false, "download")] {
             let answered = self.start(token, upload).await?;
-            let code = answered.field("x-real-mgmt-error");
+            let code = code(&answered);
             if matches!(answered.head.status(), 200 | 201) && code.is_none() {
                 return Ok(self.finding(Fault::new(D::TokenOk, format!("a session of {what} was opened and ended"))));
             }
@@ -236,20 +250,43 @@ impl Way<'_> {
     }
 }
 
+/// The number that ascp would show; it reads no other value, and no zero.
+fn code(answered: &Answered) -> Option<String> {
+    let digits = |value: &String| value.bytes().take_while(u8::is_ascii_digit).any(|digit| digit != b'0');
+    answered.field("x-real-mgmt-error").filter(digits)
+}
+
+/// What a proxy said, with its word if it is a fallgate.
+fn own(seen: String, word: Option<String>) -> String {
+    word.map_or(seen.clone(), |word| format!("{seen}, a fallgate: {word}"))
+}
+
 /// What the word of a fallgate means in answer to a start that is sound but for its token.
 fn of_fallgate(word: &str, status: u16) -> D {
-    match word {
-        "token_missing" => D::FallbackOk,
-        "bad_head" | "bad_request" | "bad_name" | "bad_start" | "not_found" | "method_not_allowed"
-        | "session_mismatch" | "head_too_large" => D::RequestChanged,
-        _ if status < 500 && status != 429 => D::FallbackOk,
-        _ => D::GatewayError,
+    match status {
+        403 if word != "session_mismatch" => D::FallbackOk,
+        429 | 500.. => D::GatewayError,
+        // It is not what was sent that breaks a rule.
+        _ => D::RequestChanged,
     }
 }
 
+/// Fields of answers by which ascp goes, and that of a fallgate. Others may differ from one answer to the next.
+const OF_ANSWERS: &[&str] = &[
+    "x-fallgate-error",
+    "x-next-file-start",
+    "x-next-wire-file",
+    "x-next-wire-file-size",
+    "x-next-wire-file-time",
+    "x-persistent-connection",
+    "x-real-mgmt-error",
+    "x-session-protocol-version",
+    "x-target-must-be-dir",
+];
+
 /// Fields of the server that are missing or renamed in what comes by way of the proxy.
 pub(super) fn changed(direct: &Answered, proxied: &Answered) -> Option<String> {
-    let is_ours = |name: &[u8]| name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-"));
+    let is_ours = |name: &[u8]| OF_ANSWERS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes()));
     if direct.head.status() != proxied.head.status() {
         return None;
     }

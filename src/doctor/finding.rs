@@ -59,10 +59,15 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn new(path: Path, diagnosis: Diagnosis, seen: impl Into<String>) -> Finding {
-        // What a far side said must not move the cursor of a terminal.
-        let seen = seen.into().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+        let seen = seen.into().chars().map(|c| if is_plain(c) { c } else { ' ' }).take(200).collect();
         Finding { path, diagnosis, seen }
     }
+}
+
+/// What a far side said must not move the cursor of a terminal, nor have its text run backwards.
+fn is_plain(c: char) -> bool {
+    let is_of_format = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !is_of_format
 }
 
 /// How good a path is, by what was found on it: the worst that was found, where an unknown detail spoils nothing that works.

@@ -44,5 +44,9 @@ pub(super) fn by(answered: &Answered) -> String {
 pub(super) fn is_its_own(answered: &Answered) -> bool {
     let server = answered.field("server").unwrap_or_default().to_ascii_lowercase();
     let is_known = ["squid", "tinyproxy", "privoxy"].iter().any(|name| server.starts_with(name));
-    is_known || answered.field("x-squid-error").is_some() || answered.field("proxy-authenticate").is_some()
+    let has_failed = answered.field("proxy-status").is_some_and(|status| status.contains("error="));
+    is_known
+        || has_failed
+        || answered.field("x-squid-error").is_some()
+        || answered.field("proxy-authenticate").is_some()
 }

@@ -51,22 +51,32 @@ where
         NoHandshake::Silent => return Fault::new(D::TlsSilent, format!("no answer in {}", super::ssh::secs(patience))),
         NoHandshake::Version | NoHandshake::Incompatible | NoHandshake::Closed => {}
     }
-    let try_as = async |name: Option<&str>| {
-        let modern = tls_look::modern().ok()?;
-        Some(tls_look::shake(stream().await?, modern, name, patience).await.map(|(_, seen)| seen))
+    let try_as = async |newest: bool, name: Option<&str>| {
+        let (modern, wanted) = tls_look::modern(newest).ok()?;
+        let shaken = tls_look::shake(stream().await?, modern, name, patience).await.map(|(_, seen)| seen);
+        Some((shaken, wanted.is_wanted()))
     };
-    match try_as(None).await {
-        Some(Ok(seen)) if seen.version.ends_with("1_3") => {
-            return Fault::new(D::Tls13Only, format!("only {} is taken", version(&seen.version)));
-        }
-        Some(Ok(seen)) => {
+    let older = try_as(false, None).await;
+    if let Some(hello) = stream().await
+        && tls_look::is_spoken_by_ascp(hello, patience).await
+    {
+        return match older {
+            Some((_, true)) => Fault::new(D::TlsWantsCertificate, "none was given, and the handshake ends"),
+            _ => Fault::new(D::TlsOld, "the server goes on with the handshake that ascp begins"),
+        };
+    }
+    match older {
+        Some((Ok(seen), _)) => {
             return Fault::new(D::TlsUnspeakable, format!("only others come through, with {}", seen.suite));
         }
-        Some(Err(NoHandshake::Version)) => return Fault::new(D::TlsOld, "neither TLS 1.2 nor 1.3 is taken"),
-        _ => {}
+        _ => {
+            if let Some((Ok(seen), _)) = try_as(true, None).await {
+                return Fault::new(D::Tls13Only, format!("only {} is taken", version(&seen.version)));
+            }
+        }
     }
-    match (try_as(Some(&place.host)).await, fault) {
-        (Some(Ok(_)), _) => {
+    match (try_as(true, Some(&place.host)).await, fault) {
+        (Some((Ok(_), _)), _) => {
             Fault::new(D::TlsNeedsSni, format!("with the name {} a handshake comes through", place.host))
         }
         (_, NoHandshake::Closed) => Fault::new(D::TlsClosed, "the server closes in the handshake"),
@@ -83,7 +93,7 @@ async fn speaks_http(stream: Option<TcpStream>, patience: Duration) -> bool {
 
 /// Whether a port that was asked in the clear speaks TLS.
 pub(super) async fn is_spoken(stream: TcpStream, patience: Duration) -> bool {
-    let Ok(modern) = tls_look::modern() else { return false };
+    let Ok((modern, _)) = tls_look::modern(true) else { return false };
     tls_look::shake(stream, modern, None, patience).await.is_ok()
 }
 

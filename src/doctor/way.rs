@@ -43,6 +43,8 @@ struct Answer {
 enum Untold {
     /// The question was answered as any other request.
     Status(u16),
+    /// The gateway answers no further question now: the word of a limit.
+    Refused(String),
     /// There was no whole answer, after so long.
     Nothing(Unanswered, Duration),
     /// No connection.
@@ -67,6 +69,7 @@ pub(super) async fn look(way: &Way<'_>, secret: &Secret, idle: Duration) -> Vec<
                     "403 to a signed question: no such secret there, or a clock that differs by a minute".to_owned()
                 }
                 Untold::Status(status) => format!("{status} to a signed question"),
+                Untold::Refused(word) => refused(&word).seen,
                 Untold::Nothing(error, after) => format!("a signed question: {error} after {}", secs(rounded(after))),
                 Untold::Fault(fault) => fault.seen,
             };
@@ -106,7 +109,13 @@ impl Probes<'_> {
         let said = said.map_err(|error| Untold::Nothing(error, begin.elapsed()))?;
         match self.secret.read_told(&said.body, &nonce) {
             Some(told) => Ok(Answer { said, told, head }),
-            None => Err(Untold::Status(said.head.status())),
+            None => {
+                let word = said.head.field("x-fallgate-error").map(|word| String::from_utf8_lossy(word).into_owned());
+                match (said.head.status(), word) {
+                    (429 | 503, Some(word)) => Err(Untold::Refused(word)),
+                    (status, _) => Err(Untold::Status(status)),
+                }
+            }
         }
     }
 
@@ -132,7 +141,7 @@ impl Probes<'_> {
     async fn interim(&self) -> Fault {
         let ask = Ask { notices: NOTICES, spacing: SPACING, ..Ask::default() };
         match self.ask(&ask, Duration::ZERO).await {
-            Ok((answer, _)) if answer.said.interim >= NOTICES && answer.said.ahead >= SPACING => {
+            Ok((answer, _)) if answer.said.interim >= NOTICES && answer.said.ahead >= SPACING / 2 => {
                 Fault::new(D::InterimOk, format!("{NOTICES} of {NOTICES} came"))
             }
             // A sign of life that comes when all is over is none.
@@ -140,6 +149,7 @@ impl Probes<'_> {
                 Fault::new(D::InterimSwallowed, format!("{NOTICES} of {NOTICES} came, but with the answer"))
             }
             Ok((answer, _)) => Fault::new(D::InterimSwallowed, format!("{} of {NOTICES} came", answer.said.interim)),
+            Err(Untold::Refused(word)) => refused(&word),
             Err(Untold::Status(status)) => Fault::new(D::InterimBroken, format!("{status} in the place of the answer")),
             Err(Untold::Nothing(error, after)) => {
                 Fault::new(D::InterimBroken, format!("behind a 102: {error} after {}", secs(rounded(after))))
@@ -152,6 +162,7 @@ impl Probes<'_> {
         let begin = Instant::now();
         match self.ask(&Ask { silence: time, ..Ask::default() }, Duration::ZERO).await {
             Ok(_) => Fault::new(D::SilenceOk, format!("answered after {}", secs(time))),
+            Err(Untold::Refused(word)) => refused(&word),
             Err(Untold::Status(status)) => {
                 Fault::new(D::SilenceCut, format!("{status} after {}", secs(rounded(begin.elapsed()))))
             }
@@ -174,9 +185,15 @@ impl Probes<'_> {
         }
         match self.ask_on(&mut *conn, &Ask::default(), Duration::ZERO).await {
             Ok(_) => Fault::new(D::IdleOk, format!("still served after {}", secs(time))),
+            Err(Untold::Refused(word)) => refused(&word),
             Err(_) => Fault::new(D::IdleCut, format!("no longer served after {}", secs(time))),
         }
     }
+}
+
+/// A limit of the gateway says nothing of the way.
+fn refused(word: &str) -> Fault {
+    Fault::new(D::BodyHeldUntold, format!("the gateway answers no more questions now: {word}"))
 }
 
 /// Whether the second part of the body came later than the first.

@@ -108,6 +108,11 @@ impl Secret {
         Some(SocketAddr::new(Ipv6Addr::from(*ip).to_canonical(), u16::from_be_bytes(*port)))
     }
 
+    /// Whether these bytes end in a signature of this secret.
+    pub fn has_signed(&self, bytes: &[u8]) -> bool {
+        self.verified(bytes).is_some()
+    }
+
     /// What is signed, if it is.
     fn verified<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         if !(LEAST..=MOST).contains(&bytes.len()) {

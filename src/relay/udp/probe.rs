@@ -36,6 +36,11 @@ impl DataDoor {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         for question in message.bytes.chunks(message.stride.max(1)) {
+            // Whoever floods us with what is not signed has no thread wait for another.
+            if !probes.secret.has_signed(question) {
+                self.metrics.probe(ProbeResult::Forged);
+                continue;
+            }
             let taken = probes.heard.lock().unwrap_or_else(PoisonError::into_inner).take(&probes.secret, question, now);
             let result = match taken {
                 Ok(nonce) => {

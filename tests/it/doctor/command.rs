@@ -36,6 +36,21 @@ fn wrong_usage_is_told_with_2() {
     assert!(status == 2 && told.contains("/nowhere cannot be read"), "{told}");
 }
 
+#[test]
+fn an_ipv6_address_is_taken_with_and_without_brackets_and_told_as_ascp_takes_it() {
+    for host in ["::1", "[::1]"] {
+        let (status, told, _) = said(&["--host", host, "--json", "--timeout", "1s", "--proxy", "127.0.0.1:1"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((status, told["host"].as_str()), (3, Some("::1")));
+        let words: Vec<_> =
+            told["findings"].as_array().unwrap().iter().map(|f| f["diagnosis"].as_str().unwrap()).collect();
+        assert_eq!(words, ["no_ipv4", "no_ipv4", "no_ipv4", "no_ipv4", "refused", "refused"]);
+        let flags = told["advice"].as_array().unwrap().iter().map(|advice| advice["flags"].to_string());
+        assert!(flags.into_iter().all(|flags| flags.contains("--host=[::1]")));
+    }
+    assert_eq!(said(&["--host", "a\nb"]).0, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_something_works_the_status_is_1_and_where_nothing_does_3() {
     let dead = DeadPort::new();
@@ -55,5 +70,9 @@ async fn where_something_works_the_status_is_1_and_where_nothing_does_3() {
         let (status, told, _) = told.await.unwrap();
         let told: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!((status, told["verdict"].as_str()), (expected, Some(verdict)), "{told}");
+        let keys = |of: &serde_json::Value| of.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(keys(&told), "advice findings host verdict");
+        assert_eq!(keys(&told["findings"][0]), "cure diagnosis meaning path seen state");
+        assert_eq!(keys(&told["advice"][0]), "flags path spec works");
     }
 }

@@ -60,11 +60,14 @@ async fn whatever_a_peer_sends_the_doctor_ends_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_control_character_of_a_peer_is_shown() {
     let peer = Peer::start(|mut stream: TcpStream| async move {
-        let _ = stream.write_all(b"SSH-2.0-\x1b[2Jevil\x07\r\n").await;
+        let _ = stream.write_all(b"SSH-2.0-\x1b[2Jevil\x07\xe2\x80\xae\r\n").await;
         let _ = read_head(&mut stream).await;
     })
     .await;
     let report = Seat::new().await.ssh(peer.address).examine().await;
     let shown = lines(&report);
-    assert!(shown.contains("evil") && !shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(
+        shown.contains("evil") && !shown.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'),
+        "{shown:?}"
+    );
 }

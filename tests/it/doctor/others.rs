@@ -16,6 +16,7 @@ use super::{
 use crate::support::{
     Plan, Sandbox, loopback,
     peer::{DeadPort, Peer, read_head},
+    process::Process,
     programs::is_here,
 };
 
@@ -96,6 +97,32 @@ async fn squid_is_told_from_the_server_when_it_forbids_and_when_it_asks_for_a_pa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fallgate_that_is_the_proxy_is_not_taken_for_the_server() {
+    let sandbox = Plan::new().start().await;
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), "anna:$2y$04$abcdefghijklmnopqrstuuinwY/tkBVrn3xrxQI/TgnMHhkvl85RW\n").unwrap();
+    let listener =
+        |name: &str| format!("{{name: {name}, protocol: forward_proxy, address: '127.0.0.1:0', policy: {name}}}");
+    let allow = "allow: [{hosts: ['*']}]";
+    let config = format!(
+        "version: 1\nlisteners: [{}, {}, {}]\npolicies: [{{name: denies, allow: [{{hosts: [other.test]}}]}}, {{name: asks, auth: {{users_file: '{}'}}, {allow}}}, {{name: private, {allow}}}]\naccess_log: {{path: access.log}}\nadmin: {{address: '127.0.0.1:0'}}\n",
+        listener("denies"),
+        listener("asks"),
+        listener("private"),
+        users.path().display()
+    );
+    let proxies = Process::start(&config).await;
+    for (name, expected) in [("denies", "proxy_denied"), ("asks", "proxy_auth"), ("private", "proxy_denied")] {
+        let (http, https) = (plain(&sandbox).await, sandbox.address("tls").await);
+        let seat = Seat::new().await.http(http).https(https).proxy(proxies.address(name).await);
+        let report = seat.examine().await;
+        for path in [Path::HttpProxy, Path::HttpsProxy] {
+            assert_eq!(words(&report, path), [expected], "{name}: {report:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_asks_for_a_password_or_says_nothing_or_is_none_is_named() {
     let sandbox = Plan::new().start().await;
     let seat = async || {
@@ -155,6 +182,22 @@ async fn a_box_that_strips_fields_of_answers_is_found_by_comparing_with_the_dire
         words(&report, Path::HttpProxy).contains(&"fields_changed")
     };
     assert!(through(true).await && !through(false).await);
+}
+
+/// Such as Envoy's x-envoy-upstream-service-time, or the number of a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_differs_from_answer_to_answer_is_no_change_on_the_way() {
+    let server = Peer::start(|mut stream: TcpStream| async move {
+        let _ = read_head(&mut stream).await;
+        let number = stream.peer_addr().unwrap().port();
+        let head =
+            format!("HTTP/1.1 403 F\r\nx-real-mgmt-error: 5\r\nx-request: {number}\r\nContent-Length: 0\r\n\r\n");
+        let _ = stream.write_all(head.as_bytes()).await;
+    })
+    .await;
+    let report = Seat::new().await.http(server.address).proxy(server.address).examine().await;
+    assert_eq!(words(&report, Path::HttpProxy)[0], "fallback_ok");
+    assert!(!words(&report, Path::HttpProxy).contains(&"fields_changed"), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

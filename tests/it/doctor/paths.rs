@@ -89,6 +89,9 @@ async fn an_answer_to_a_start_is_told_by_who_gives_it() {
     let cases = [
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "fallback_likely"),
         ("HTTP/1.1 403 Forbidden\r\nx-real-mgmt-error: 19\r\nContent-Length: 0\r\n\r\n", "fallback_ok"),
+        ("HTTP/1.1 200 OK\r\nx-real-mgmt-error: 19\r\nContent-Length: 0\r\n\r\n", "fallback_ok"),
+        ("HTTP/1.1 403 Forbidden\r\nx-real-mgmt-error: no\r\nContent-Length: 0\r\n\r\n", "fallback_likely"),
+        ("HTTP/1.1 408 Late\r\nx-fallgate-error: head_timeout\r\nContent-Length: 0\r\n\r\n", "request_changed"),
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "not_fallback"),
         ("HTTP/1.1 301 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "not_fallback"),
         ("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n", "not_fallback"),
@@ -105,6 +108,26 @@ async fn an_answer_to_a_start_is_told_by_who_gives_it() {
     let refusing = answers("HTTP/1.1 403 Forbidden\r\nServer: x\r\nContent-Length: 0\r\n\r\n").await;
     let words = Seat::new().await.http(refusing.address).token("Bearer t").words(Path::Http).await;
     assert_eq!(words, ["fallback_likely", "token_refused", "body_uncapped"]);
+}
+
+/// It may have come through all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_not_answered_is_ended_too() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let closing = Peer::start(move |mut stream: TcpStream| {
+        let told = told.clone();
+        async move {
+            let head = String::from_utf8_lossy(&read_head(&mut stream).await.0).into_owned();
+            if head.contains("/session_") {
+                let _ = told.send(head);
+            }
+        }
+    })
+    .await;
+    assert_eq!(Seat::new().await.http(closing.address).words(Path::Http).await, ["answer_closed"]);
+    let session = |head: String, of: &str| Some(head.split_once(of)?.0.rsplit_once('/')?.1.to_owned());
+    let started = session(heard.recv().await.unwrap(), "/session_start/").unwrap();
+    assert_eq!(session(heard.recv().await.unwrap(), "/session_end/"), Some(started));
 }
 
 #[tokio::test(flavor = "multi_thread")]

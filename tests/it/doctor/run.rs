@@ -2,40 +2,39 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 use crate::support::{loopback, peer::DeadPort};
 
 /// A program that ends with this.
-pub(super) struct Program(Child);
+pub(super) struct Program {
+    child: Child,
+    /// What it leaves behind when it is killed.
+    left: Vec<PathBuf>,
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Asked first, for Squid takes its shared memory with it.
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), Signal::TERM);
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(2) && matches!(self.0.try_wait(), Ok(None)) {
-            std::thread::yield_now();
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.left.iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
 }
 
 /// Runs a program and waits until the port accepts. The port was free a moment ago.
-pub(super) async fn run(program: &str, arguments: &[&str], dir: &Path, port: u16) -> Program {
-    let mut command = Command::new(program);
+pub(super) async fn run(name: &str, arguments: &[&str], dir: &Path, port: u16) -> Program {
+    let mut command = Command::new(name);
     command.args(arguments).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let program = Program(command.spawn().unwrap());
+    let mut program = Program { child: command.spawn().unwrap(), left: Vec::new() };
     let begin = Instant::now();
     while TcpStream::connect(loopback(port)).await.is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{program:?} does not accept", program = program.0);
+        let ended = program.child.try_wait().unwrap();
+        assert!(ended.is_none() && begin.elapsed() < Duration::from_secs(60), "{name} does not accept: {ended:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     program
@@ -82,9 +81,11 @@ pub(super) async fn squid(dir: &Path, port: u16, access: &str) -> Program {
     let open = std::os::unix::fs::PermissionsExt::from_mode;
     std::fs::set_permissions(dir, open(0o755)).unwrap();
     std::fs::set_permissions(&log, open(0o666)).unwrap();
-    // Of its own name, or it shares memory with any other Squid of this host.
-    let name = format!("fallgate{port}");
-    run("squid", &["-n", &name, "-N", "-f", dir.join("conf").to_str().unwrap()], dir, port).await
+    // Its shared memory has its name: two of one name get in each other's way, and what another user left in its.
+    let name = format!("fallgate{}x{port}", std::process::id());
+    let mut program = run("squid", &["-n", &name, "-N", "-f", dir.join("conf").to_str().unwrap()], dir, port).await;
+    program.left = ["metadata", "queues", "readers"].map(|of| format!("/dev/shm/{name}-cf__{of}.shm").into()).to_vec();
+    program
 }
 
 /// An Envoy with a listener at each port, all before one server. Of each the first text goes into its route; the other is

@@ -77,7 +77,7 @@ async fn tls_that_ascp_cannot_speak_is_told_by_its_reason() {
     let clear = answers("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
     for (peer, expected) in [
         (&newest, "tls_13_only"),
-        (&edward, "tls_13_only"),
+        (&edward, "tls_unspeakable"),
         (&expired, "tls_ok certificate_expired fallback_ok"),
         (&good, "tls_ok certificate_untrusted fallback_ok"),
         (&silent, "tls_silent"),
@@ -130,20 +130,29 @@ async fn a_server_that_wants_a_name_and_one_with_ciphers_of_its_own_are_told_apa
     assert_eq!(named("localhost", &tls_server(odd).await).await, "tls_unspeakable");
 }
 
+/// What ascp has and this program has not is told by the handshake that ascp begins.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_with_tls_1_1_alone_is_old() {
+async fn a_server_with_what_is_old_is_told_from_one_that_ascp_cannot_speak_to() {
     if !is_here("openssl", &["version"]) {
         return;
     }
-    let (dir, at) = (tempfile::tempdir().unwrap(), free());
-    certificate(dir.path(), "old", &rcgen::PKCS_ECDSA_P256_SHA256);
-    let (port, cipher) = (at.port().to_string(), "DEFAULT:@SECLEVEL=0");
-    let arguments = [
-        "s_server", "-accept", &port, "-4", "-tls1_1", "-cipher", cipher, "-cert", "old.crt", "-key", "old.key", "-www",
-    ];
-    let _server = run("openssl", &arguments, dir.path(), at.port()).await;
-    let words = Seat::new().await.https(at).words(Path::Https).await;
-    assert_eq!(words, ["tls_old"]);
+    let dir = tempfile::tempdir().unwrap();
+    certificate(dir.path(), "own", &rcgen::PKCS_ECDSA_P256_SHA256);
+    for (keys, expected) in [
+        ("-tls1_1 -cipher DEFAULT:@SECLEVEL=0", "tls_old"),
+        ("-tls1_2 -cipher ECDHE-ECDSA-AES128-SHA", "tls_old"),
+        ("-cipher ECDHE-ECDSA-AES128-SHA", "tls_old"),
+        ("-groups X25519", "tls_unspeakable"),
+        ("-tls1_3", "tls_13_only"),
+        ("-Verify 1", "tls_wants_certificate"),
+    ] {
+        let at = free();
+        let port = at.port().to_string();
+        let own = ["s_server", "-accept", &port, "-4", "-cert", "own.crt", "-key", "own.key", "-www"];
+        let arguments: Vec<_> = own.into_iter().chain(keys.split(' ')).collect();
+        let _server = run("openssl", &arguments, dir.path(), at.port()).await;
+        assert_eq!(Seat::new().await.https(at).words(Path::Https).await, [expected], "{keys}");
+    }
 }
 
 /// The words of `fallgate doctor`, which finds the authorities of its host in this file.
