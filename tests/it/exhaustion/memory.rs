@@ -1,7 +1,9 @@
 //! Uploads that nobody takes: what they cost the gateway is bounded, however much their clients would send.
 
+use std::sync::Arc;
+
 use fallgate::node::NodeOptions;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{config, node, session};
 use crate::support::{
@@ -29,15 +31,27 @@ async fn a_thousand_uploads_that_a_node_does_not_take_are_held_in_bounded_memory
     node.set_faults(vec!["put=stall@10".parse().unwrap()]);
     let before = process.memory();
     let mut clients = JoinSet::new();
+    // Some begin at a time, or those that wait are told to on a busy host.
+    let (may_begin, begun) = (Arc::new(Semaphore::new(50)), Arc::new(Semaphore::new(0)));
     for _ in 0..UPLOADS {
+        let (may_begin, begun) = (may_begin.clone(), begun.clone());
         clients.spawn(async move {
             let id = uuid();
             let begin = start(host, &id, &start_body(&id, "put", TOKEN.as_bytes(), &[]));
+            let turn = may_begin.acquire().await.unwrap();
             assert_eq!(Wire::plain(host).await.ask(&begin).await.status, 200);
+            drop(turn);
+            begun.add_permits(1);
             let mut wire = Wire::plain(host).await;
             wire.send(&head("PUT", host, &id, "file/f", &format!("Content-Length: {SIZE}\r\n"))).await;
             wire.pour(SIZE).await;
+            // What is between here and the node may hold all of it.
+            std::future::pending::<()>().await;
         });
+    }
+    tokio::select! {
+        all = begun.acquire_many(UPLOADS as u32) => drop(all.unwrap()),
+        ended = clients.join_next() => panic!("an upload ended: {ended:?}"),
     }
     process.until("sessions_active", &[], UPLOADS as f64).await;
     // Until all that is between client and node is full.
