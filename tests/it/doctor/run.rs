@@ -9,7 +9,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use crate::support::{loopback, peer::DeadPort};
+use crate::support::{loopback, ports};
 
 /// A program that ends with this.
 pub(super) struct Program {
@@ -26,10 +26,11 @@ impl Drop for Program {
     }
 }
 
-/// Runs a program and waits until the port accepts. The port was free a moment ago.
+/// Runs a program and waits until the port accepts. What it could be told on its standard input stays open, for the end of
+/// that ends some.
 pub(super) async fn run(name: &str, arguments: &[&str], dir: &Path, port: u16) -> Program {
     let mut command = Command::new(name);
-    command.args(arguments).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut program = Program { child: command.spawn().unwrap(), left: Vec::new() };
     let begin = Instant::now();
     while TcpStream::connect(loopback(port)).await.is_err() {
@@ -40,9 +41,9 @@ pub(super) async fn run(name: &str, arguments: &[&str], dir: &Path, port: u16) -
     program
 }
 
-/// A port that was free a moment ago.
+/// A port for a program.
 pub(super) fn free() -> SocketAddr {
-    DeadPort::new().address
+    loopback(ports::lasting())
 }
 
 /// nginx with these servers.

@@ -11,6 +11,7 @@ pub(crate) mod meter;
 pub(crate) mod netns;
 pub(crate) mod nominal;
 pub(crate) mod peer;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod quic;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{eventually, loopback, process::kill, programs};
+use super::{eventually, loopback, ports, process::kill, programs};
 
 /// A server; it keeps nothing when it ends, unless it is told to.
 pub(crate) struct Redis {
@@ -40,7 +40,7 @@ impl Redis {
     /// With more options, which may name files in its folder.
     pub(crate) async fn with(options: impl FnOnce(&Path) -> Vec<String>) -> Redis {
         let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind(loopback(0)).unwrap().local_addr().unwrap().port();
+        let port = ports::lasting();
         let options = options(dir.path());
         let child = run(port, &options, dir.path());
         let redis = Redis { child, options, port, dir, login: "redis://127.0.0.1" };
