@@ -1,8 +1,9 @@
 //! The fallback door: every HTTP(S) fallback session runs through here.
 //!
 //! `connection` is the story of a request: the airlock reads its head, `grammar` says what it is, `start` with `body` and
-//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs. The question of a doctor is answered by `probe`. `passage`
-//! brings it to its node: `reach` connects, with `hold` for a node that is not there, and `engine` carries. What is refused is answered in `answer`; nothing of it reaches a node.
+//! `token` what a start may do, `waiting` when, by the limits of `entry`; `sessions` where a later request belongs. The
+//! question of a doctor is answered by `probe`. `passage` brings a request to its node: `reach` connects, with `hold` for a node
+//! that is not there, and `engine` carries. What is refused is answered in `answer`; nothing of it reaches a node.
 
 mod admission;
 mod answer;

@@ -5,7 +5,7 @@ use bytes::{Buf, BytesMut};
 
 /// The largest head of an answer, status line included, in bytes. The engine has a limit of about a MiB of its own, which it
 /// looks at between two reads: what comes in one is taken whatever its size.
-pub(super) const MOST: usize = 256 * 1024;
+const MOST: usize = 256 * 1024;
 
 /// What was read of the final head, while it is read past.
 #[derive(Debug, Default)]
